@@ -1,0 +1,3 @@
+"""Pickbox keeps one directory identical on every node of a cluster."""
+
+__version__ = "0.1.0"

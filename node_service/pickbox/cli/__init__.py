@@ -1,0 +1,14 @@
+"""The ``pickbox`` command. It talks HTTP to a node; only ``serve`` and ``doctor`` look inside.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 a precondition failed or something else
+is in the way, 5 not ready, no leader or no answer in time (try again), 6 the token is missing or
+wrong, 69 no node could be reached, 78 the configuration is wrong. `pickbox.cli.failures.ExitCode`
+names them.
+"""
+
+from pickbox.cli.app import app
+
+
+def main() -> None:
+    """Run the command line; always ends in `SystemExit`."""
+    app(prog_name="pickbox")

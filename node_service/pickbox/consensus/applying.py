@@ -1,0 +1,150 @@
+"""Committed entries on their way into the state machine, once each and in order."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
+
+from pickbox.consensus.library import REGULAR, LibraryNode
+from pickbox.failpoints import failpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pickbox.consensus.proposals import Proposals
+
+log = logging.getLogger(__name__)
+
+_BATCH: Final = 256
+_HASHES_KEPT: Final = 8
+_RETRY_SECONDS: Final = 0.5
+
+
+class Machine(Protocol):
+    """What the log drives. All of it is called on the tick thread."""
+
+    @property
+    def applied_index(self) -> int:
+        """The last entry that is durably applied; 0 for none."""
+
+    def apply(self, index: int, command: bytes) -> object:
+        """Apply one command, the same way on every node.
+
+        An exception is the command's own result and is the same everywhere, except those that
+        are the disk's (`Applying.refusals`): then nothing was applied, and the command comes again.
+        """
+
+    def state_hash(self) -> bytes:
+        """A hash of all state, equal on nodes that applied the same entries."""
+
+    def begin_dump(self) -> Callable[[str], None]:
+        """Pin the state as it is now; what is returned writes it to a path, on any thread."""
+
+    def load(self, path: str) -> None:
+        """Replace all state by the copy at `path`, atomically and durably."""
+
+
+@dataclass(frozen=True, slots=True)
+class Poisoned:
+    """The result of a command that the state machine has no answer to."""
+
+    error: Exception
+
+
+class Applying:
+    """Feeds the state machine and answers who waits for an entry.
+
+    Args:
+        refusals: exceptions of the state machine that mean that the disk refuses.
+        hash_every: the state is hashed after each entry whose index is a multiple of this.
+        budget: seconds of a tick that applying may take, so that heartbeats stay on time.
+    """
+
+    def __init__(
+        self,
+        node: LibraryNode,
+        machine: Machine,
+        proposals: Proposals,
+        *,
+        refusals: tuple[type[Exception], ...],
+        hash_every: int,
+        budget: float,
+    ) -> None:
+        self._node = node
+        self._machine = machine
+        self._proposals = proposals
+        self._refusals = refusals
+        self._hash_every = hash_every
+        self._budget = budget
+        self._retry_at = 0.0
+        self.refusal: Exception | None = None
+        self.hashes: dict[int, bytes] = {}
+        """State hashes of the last checkpoints, by index."""
+
+    @property
+    def behind(self) -> bool:
+        """Whether there is something to apply now."""
+        return self._node.applied_index < self._node.commit_index and (
+            self.refusal is None or self._node.now() >= self._retry_at
+        )
+
+    def run(self) -> None:
+        """Apply what is committed, for as long as the budget lasts."""
+        if not self.behind:
+            return
+        node = self._node
+        deadline = node.now() + self._budget
+        while node.applied_index < node.commit_index:
+            first = node.applied_index + 1
+            count = min(_BATCH, node.commit_index - node.applied_index)
+            for command, index, term in node.entries(first, count):
+                if not self._apply(command, index, term):
+                    return
+                if node.now() >= deadline:
+                    return
+
+    def _apply(self, command: bytes, index: int, term: int) -> bool:
+        """Apply one entry; False if the disk refuses it for now."""
+        value: object = None
+        if command[:1] == REGULAR:
+            try:
+                failpoint("commit_before_apply")
+                value = self._machine.apply(index, command[1:])
+            except self._refusals as error:
+                self._refuse(index, error)
+                return False
+            except Exception as error:
+                log.exception("command_poisoned", extra={"fields": {"index": index}})
+                value = Poisoned(error)
+        self.refusal = None
+        self._node.applied_index = index
+        if index % self._hash_every == 0:
+            self._checkpoint(index)
+        self._proposals.applied(index, term, value)
+        return True
+
+    def _refuse(self, index: int, error: Exception) -> None:
+        if self.refusal is None:
+            fields = {"index": index, "why": str(error)}
+            log.error("apply_refused_by_disk", extra={"fields": fields})
+        self.refusal = error
+        self._retry_at = self._node.now() + _RETRY_SECONDS
+
+    def _checkpoint(self, index: int) -> None:
+        self.hashes[index] = self._machine.state_hash()
+        while len(self.hashes) > _HASHES_KEPT:
+            del self.hashes[next(iter(self.hashes))]
+
+    def forget_states(self) -> None:
+        """A snapshot took the place of the state that was hashed."""
+        self.hashes.clear()
+        self.refusal = None
+
+    @property
+    def checkpoint(self) -> tuple[int, bytes]:
+        """Index and hash of the last checkpoint; (0, b"") before the first."""
+        if not self.hashes:
+            return 0, b""
+        index = next(reversed(self.hashes))
+        return index, self.hashes[index]

@@ -1,0 +1,85 @@
+"""Whom a node keeps links to: the members, whoever was one or may be one, and who was introduced.
+
+A node that was away for a while may lack the configuration with the very leader that has to bring
+it up. Whoever knows better tells it whom to let in; that is nothing to count by, and comes to it
+with the log.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from pickbox.consensus.configuration import Configuration
+from pickbox.consensus.messages import Introduction
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from pickbox.consensus.messages import Message
+
+
+class LinkedCore(Protocol):
+    """What this needs of the core."""
+
+    @property
+    def term(self) -> int: ...
+    @property
+    def configuration(self) -> Configuration: ...
+    @property
+    def committed_configuration(self) -> Configuration: ...
+    def set_peers(self, addresses: Mapping[str, str]) -> None: ...
+    def send(self, node_id: str, message: Message) -> bool: ...
+
+
+class Links:
+    """Has the transport keep links to those who matter.
+
+    Args:
+        contacts: id -> address, as the settings say; whom to listen to while no configuration is
+            known.
+        at_start: the members that the log had then.
+    """
+
+    def __init__(self, core: LinkedCore, contacts: dict[str, str], at_start: Configuration) -> None:
+        self._core = core
+        self._contacts = contacts
+        self._recorded_at_start = {n: p.address for n, p in at_start.participants.items()}
+        self._introduced = Configuration()
+
+    def follow_members(self, leaving: Mapping[str, str]) -> None:
+        """Keep links to the members, to those who are `leaving`, and to who was introduced.
+
+        Who was removed is a member until that is committed: it may lead, and undo the removal.
+        """
+        committed = self._core.committed_configuration
+        participants = {**committed.participants, **self._core.configuration.participants}
+        if self._introduced.version > committed.version:
+            participants = {**self._introduced.participants, **participants}
+        addresses = {n: self._address(n, p.address) for n, p in participants.items()}
+        self._core.set_peers({**leaving, **(addresses or self._contacts)})
+
+    def _address(self, node_id: str, recorded: str) -> str:
+        """Where to look for a member: where the settings say, unless the log has changed it since.
+
+        When all members have moved while they were down, the log cannot know. Who was not in the
+        log at the start is where it says: it was told later than the settings were written.
+        """
+        if recorded != self._recorded_at_start.get(node_id):
+            return recorded
+        return self._contacts.get(node_id, recorded)
+
+    def introduce_members(self, peers: Iterable[str]) -> None:
+        """Tell `peers` who the members are, as far as that is committed."""
+        core = self._core
+        if core.committed_configuration.version:
+            introduction = Introduction(core.term, core.committed_configuration.encode())
+            for node_id in peers:
+                core.send(node_id, introduction)
+
+    def on_introduction(self, members: Configuration) -> bool:
+        """Remember `members` if they are news."""
+        known = max(self._core.committed_configuration.version, self._introduced.version)
+        if members.version <= known:
+            return False
+        self._introduced = members
+        return True

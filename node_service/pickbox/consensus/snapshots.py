@@ -1,0 +1,207 @@
+"""Snapshots on their way: sent to peers that the log reaches no more, and taken in there.
+
+Raft (Ongaro, Ousterhout 2014), section 7. A snapshot travels in chunks, one at a time; the receiver
+says from which offset it goes on, so that neither a lost link nor a restart begins anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
+
+from pickbox.consensus.configuration import Configuration, InvalidConfiguration
+from pickbox.consensus.messages import SnapshotChunk, SnapshotReply
+from pickbox.consensus.snapshot_store import Snapshot, SnapshotStore, blocks
+from pickbox.failpoints import failpoint
+
+if TYPE_CHECKING:
+    from pickbox.consensus.appending import Peer
+    from pickbox.consensus.library import LibraryNode
+    from pickbox.consensus.log.disk import DiskFile
+
+log = logging.getLogger(__name__)
+
+_CHUNK_BYTES: Final = 256 << 10
+_RESEND_SECONDS: Final = 1.0
+_SYNC_EVERY: Final = 8 << 20
+
+
+@dataclass(slots=True)
+class _Transfer:
+    """A snapshot on its way to one peer. `offset` is unknown until the peer has said it."""
+
+    snapshot: Snapshot
+    file: DiskFile
+    offset: int | None = None
+    sent_at: float = float("-inf")
+
+
+class SnapshotSender:
+    """The leader's side."""
+
+    def __init__(self, node: LibraryNode, store: SnapshotStore) -> None:
+        self._node = node
+        self._store = store
+        self._transfers: dict[str, _Transfer] = {}
+
+    def serve(self, peer_id: str, peer: Peer, round_: int) -> None:
+        """A heartbeat is due, or the peer was just found to be behind the log."""
+        snapshot = self._store.latest
+        if snapshot is None:
+            return
+        peer.paused = True
+        transfer = self._transfers.get(peer_id)
+        if transfer is None:
+            transfer = _Transfer(snapshot, self._store.open(snapshot))
+            self._transfers[peer_id] = transfer
+            fields = {"peer": peer_id, "index": snapshot.index, "bytes": snapshot.size}
+            log.info("snapshot_transfer_started", extra={"fields": fields})
+        self._send(peer_id, transfer, round_, b"")
+
+    def on_reply(self, peer_id: str, peer: Peer, reply: SnapshotReply, round_: int) -> None:
+        """Send the next chunk from where the peer says that it goes on."""
+        transfer = self._transfers.get(peer_id)
+        if transfer is None or reply.index != transfer.snapshot.index:
+            return
+        if reply.installed:
+            log.info("snapshot_transfer_done", extra={"fields": {"peer": peer_id}})
+            self.forget(peer_id)
+            peer.probe_from(reply.index + 1)
+            peer.accepted(reply.index)
+            return
+        waited = self._node.now() - transfer.sent_at
+        if reply.offset == transfer.offset and waited < _RESEND_SECONDS:
+            return  # the chunk at this offset is on its way
+        transfer.offset, transfer.sent_at = reply.offset, self._node.now()
+        data = transfer.file.read(reply.offset, _CHUNK_BYTES)
+        self._send(peer_id, transfer, round_, data)
+
+    def _send(self, peer_id: str, transfer: _Transfer, round_: int, data: bytes) -> None:
+        snapshot = transfer.snapshot
+        chunk = SnapshotChunk(
+            self._node.term,
+            snapshot.index,
+            snapshot.term,
+            snapshot.machine_index,
+            snapshot.configuration.encode(),
+            snapshot.size,
+            snapshot.digest,
+            transfer.offset or 0,
+            data,
+            round_,
+        )
+        self._node.send(peer_id, chunk)
+
+    def forget(self, peer_id: str) -> None:
+        transfer = self._transfers.pop(peer_id, None)
+        if transfer is not None:
+            transfer.file.close()
+
+    def forget_all(self) -> None:
+        for peer_id in list(self._transfers):
+            self.forget(peer_id)
+
+
+class Installation(Protocol):
+    """What the core does with a snapshot that has come whole."""
+
+    def take_in(self, snapshot: Snapshot) -> None:
+        """Make the state machine and the log continue from `snapshot`, which is installed.
+
+        Raises if either cannot; nothing is acknowledged then, and the node must stop.
+        """
+
+
+class SnapshotReceiver:
+    """The follower's side. A snapshot is acknowledged when the state machine has it, durably."""
+
+    def __init__(self, node: LibraryNode, store: SnapshotStore, core: Installation) -> None:
+        self._node = node
+        self._store = store
+        self._core = core
+        self._digest = b""
+        self._file: DiskFile | None = None
+        self._hash = hashlib.sha256()
+        self._offset = 0
+        self._unsynced = 0
+
+    def on_chunk(self, leader: str, chunk: SnapshotChunk) -> None:
+        """Take a chunk in if it is the next, and say where to go on. The term was seen to."""
+        installed = chunk.index <= self._node.commit_index
+        offset = chunk.size
+        if not installed:
+            try:
+                installed = self._receive(chunk)
+                offset = self._offset
+            except OSError as error:
+                log.error("snapshot_refused_by_disk", extra={"fields": {"why": str(error)}})
+                self.abandon()
+                return  # unanswered: the leader asks again with its next heartbeat
+        reply = SnapshotReply(chunk.term, chunk.index, offset, installed, chunk.round)
+        self._node.send_after_sync(leader, reply)
+
+    def _receive(self, chunk: SnapshotChunk) -> bool:
+        """Write what is new; whether the snapshot is whole and installed."""
+        if chunk.digest != self._digest or self._file is None:
+            self._open(chunk.digest)
+        assert self._file is not None
+        if chunk.offset == self._offset and chunk.data:
+            self._file.write(self._offset, chunk.data)
+            self._hash.update(chunk.data)
+            self._offset += len(chunk.data)
+            self._sync_now_and_then(len(chunk.data))
+            failpoint("snapshot_receive_mid")
+        if self._offset < chunk.size:
+            return False
+        return self._finish(chunk)
+
+    def _open(self, digest: bytes) -> None:
+        """Go on with what is there of this snapshot, from an earlier link or process."""
+        self.abandon()
+        self._digest = digest
+        self._file = self._store.open_scratch(self._path)
+        self._hash = hashlib.sha256()
+        for block in blocks(self._file):
+            self._hash.update(block)
+            self._offset += len(block)
+
+    @property
+    def _path(self) -> str:
+        return self._store.scratch_path(f"incoming-{self._digest.hex()[:32]}")
+
+    def _sync_now_and_then(self, written: int) -> None:
+        self._unsynced += written
+        if self._unsynced >= _SYNC_EVERY and self._file is not None:
+            self._unsynced = 0
+            self._file.sync()
+
+    def _finish(self, chunk: SnapshotChunk) -> bool:
+        path, whole = self._path, self._hash.digest()
+        self.abandon()
+        try:
+            members = Configuration.decode(chunk.configuration)
+        except InvalidConfiguration as error:
+            return self._discard(path, str(error))
+        if whole != chunk.digest or self._store.measure(path) != (chunk.size, chunk.digest):
+            return self._discard(path, "its SHA-256 is not the one that the leader gave")
+        snapshot = Snapshot(
+            chunk.index, chunk.index_term, chunk.machine_index, members, chunk.size, chunk.digest
+        )
+        self._store.install(path, snapshot)
+        self._core.take_in(snapshot)
+        return True
+
+    def _discard(self, path: str, why: str) -> bool:
+        log.error("snapshot_discarded", extra={"fields": {"why": why}})
+        self._store.discard(path)
+        return False
+
+    def abandon(self) -> None:
+        """Close what is half received; it is kept to go on with."""
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                self._file.close()
+        self._file, self._digest, self._offset, self._unsynced = None, b"", 0, 0

@@ -1,0 +1,1 @@
+"""HTTP: the three listeners of a node, what they answer, and the dashboard."""

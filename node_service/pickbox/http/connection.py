@@ -1,0 +1,212 @@
+"""HTTP/1.1 on cheroot, made strict where leniency lets requests be misread.
+
+What differs from cheroot's own: ambiguous framing is refused (RFC 9112, section 6.3), bodies are
+those of `pickbox.http.body`, every refusal is a problem document, a body that nobody read closes
+the connection instead of being waited for, and large answers are not copied on their way out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import socket
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from cheroot.server import HeaderReader, HTTPConnection, HTTPRequest
+
+from pickbox.errors import PickboxError
+from pickbox.http.body import Body, ChunkedBody, SizedBody
+from pickbox.http.problems import MEDIA_TYPE, document, name_of_status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_SKIP_LIMIT: Final = 64 * 1024
+"""Bytes of an unread body that are read and dropped to keep a connection; beyond, it is closed."""
+
+_LINGER_SECONDS: Final = 2.0
+"""How long a client that still sends is listened to, so that it can read why it was refused."""
+
+_ONCE: Final = frozenset({b"Content-Length", b"Host", b"Transfer-Encoding"})
+
+
+class StrictHeaders(HeaderReader):
+    """Reads the headers of one request and refuses what two readers could read differently.
+
+    Attributes:
+        expects_continue: whether the client waits for ``100 Continue``. The header is taken out,
+            or cheroot would answer it at once.
+    """
+
+    def __init__(self) -> None:
+        self.expects_continue = False
+
+    def __call__(self, rfile: Any, hdict: dict[bytes, bytes] | None = None) -> dict[bytes, bytes]:
+        """Read up to the empty line.
+
+        Raises:
+            ValueError: the headers are malformed.
+        """
+        headers: dict[bytes, bytes] = {} if hdict is None else hdict
+        super().__call__(_OnceOnly(rfile), headers)
+        expect = headers.pop(b"Expect", b"").lower()
+        self.expects_continue = expect == b"100-continue"
+        length = headers.get(b"Content-Length")
+        if length is not None and not (length.isdigit() and len(length) <= 18):
+            raise ValueError("Content-Length is not a number.")
+        if length is not None and b"Transfer-Encoding" in headers:
+            raise ValueError("Content-Length and Transfer-Encoding exclude each other.")
+        return headers
+
+    def _allow_header(self, key_name: bytes) -> bool:
+        """Drop names with an underscore: WSGI cannot tell them from those with a hyphen."""
+        return b"_" not in key_name
+
+
+class _OnceOnly:
+    """Passes header lines on; refuses a second one of a header that frames the request."""
+
+    def __init__(self, source: Any) -> None:
+        self._source = source
+        self._seen: set[bytes] = set()
+
+    def readline(self) -> bytes:
+        line: bytes = self._source.readline()
+        raw_name, colon, _ = line.partition(b":")
+        name = raw_name.strip().title()
+        if colon and line[:1] not in {b" ", b"\t"}:
+            if raw_name != raw_name.strip():
+                raise ValueError("There is white space around a header's name.")
+            if name in _ONCE and name in self._seen:
+                raise ValueError(f"{name.decode('latin-1')} was sent twice.")
+            self._seen.add(name)
+        elif line not in {b"", b"\r\n"}:
+            raise ValueError("A header line has no name.")
+        return line
+
+
+class Request(HTTPRequest):
+    """One request and its response."""
+
+    rfile: Any
+
+    def __init__(self, server: Any, conn: Any, *args: Any, **options: Any) -> None:
+        super().__init__(server, conn, *args, **options)
+        self.header_reader = StrictHeaders()
+
+    def read_request_headers(self) -> bool:
+        """Read the headers; answer 400 and return False when they cannot be trusted."""
+        read: bool = super().read_request_headers()  # type: ignore[no-untyped-call]
+        if not read:
+            return False
+        if self.request_protocol == b"HTTP/1.1" and b"Host" not in self.inheaders:
+            self.simple_response("400 Bad Request", "The Host header is missing.")
+            return False
+        return True
+
+    def respond(self) -> None:
+        """Have the application answer."""
+        send = self._send_continue if self.header_reader.expects_continue else None
+        if self.chunked_read:
+            self.rfile = ChunkedBody(self.conn.rfile, send)
+        else:
+            length = int(self.inheaders.get(b"Content-Length", 0))
+            self.rfile = SizedBody(self.conn.rfile, length, send)
+        self.server.gateway(self).respond()
+        self.ensure_headers_sent()
+        if self.chunked_write:
+            self.conn.wfile.write(b"0\r\n\r\n")
+
+    def send_headers(self) -> None:
+        """Send the response's headers; whatever of the body nobody read is dealt with first."""
+        if not _skip_rest(self.rfile):
+            self.close_connection = True
+            self.conn.unread = True
+        super().send_headers()
+
+    def simple_response(self, status: str, msg: str = "") -> None:
+        """Answer what never reaches an application, and close the connection."""
+        code = int(str(status)[:3])
+        detail = msg or "The request could not be handled."
+        content = json.dumps(document(name_of_status(code), code, detail)).encode()
+        self.close_connection = True
+        self.conn.unread = True
+        head = (
+            f"HTTP/1.1 {status}\r\nContent-Length: {len(content)}\r\n"
+            f"Content-Type: {MEDIA_TYPE}\r\nConnection: close\r\n\r\n"
+        )
+        with contextlib.suppress(OSError):
+            self.conn.wfile.write(head.encode("latin-1") + content)
+
+    def _send_continue(self) -> None:
+        self.conn.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+class Connection(HTTPConnection):
+    """A client's connection.
+
+    Attributes:
+        unread: the client may still be sending something that nobody will read.
+        has_sent: whether a first byte has come: until then it occupies no worker thread.
+    """
+
+    RequestHandlerClass = Request
+
+    def __init__(self, server: Any, sock: socket.socket, *args: Any, **options: Any) -> None:
+        super().__init__(server, sock, *args, **options)
+        self.wfile = _SocketWriter(sock)
+        self.unread = False
+        self.has_sent = False
+
+    def close(self) -> None:
+        """Close. A client that still sends gets to read its answer first (no reset)."""
+        if self.unread:
+            with contextlib.suppress(OSError):
+                self.socket.shutdown(socket.SHUT_WR)
+                for _ in _received(self.socket, _LINGER_SECONDS):
+                    pass
+        super().close()
+
+
+class _SocketWriter:
+    """Writes straight to the socket. The socket's timeout bounds each silence, not the whole."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self.bytes_written = 0
+
+    def write(self, data: bytes) -> int:
+        view = memoryview(data)
+        while view:
+            view = view[self._socket.send(view) :]
+        self.bytes_written += len(data)
+        return len(data)
+
+
+def _skip_rest(body: Any) -> bool:
+    """Read what is left of a small body; whether the connection can take another request."""
+    if not isinstance(body, Body):
+        return False
+    if body.finished:
+        return True
+    if body.awaited or not isinstance(body, SizedBody) or body.left > _SKIP_LIMIT:
+        return False
+    try:
+        body.read(body.left)
+    except PickboxError:
+        return False
+    return body.finished
+
+
+def _received(sock: socket.socket, seconds: float) -> Iterator[int]:
+    """Counts of bytes that still arrive, until the other side closes or `seconds` are over."""
+    deadline = time.monotonic() + seconds
+    buffer = bytearray(io.DEFAULT_BUFFER_SIZE * 8)
+    while (left := deadline - time.monotonic()) > 0:
+        sock.settimeout(left)
+        count = sock.recv_into(buffer)
+        if count == 0:
+            return
+        yield count

@@ -1,0 +1,361 @@
+"""The composition root: builds every part from `Settings`, starts and stops them in order."""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import logging
+import os
+import signal
+import sqlite3
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from pickbox import __version__
+from pickbox.consensus import LogUnusable, RaftConsensus
+from pickbox.control import Control
+from pickbox.http.apps import (
+    create_admin_app,
+    create_client_app,
+    create_monitor_app,
+    create_peer_app,
+)
+from pickbox.http.peer_server import PeerServer
+from pickbox.http.server import ListenError, Listeners
+from pickbox.membership import MemberChanges
+from pickbox.observability.counts import ReplicationCounts
+from pickbox.observability.logs import configure
+from pickbox.observability.metrics import Metrics
+from pickbox.replication.content import LocalContent
+from pickbox.replication.inline import InlineContent
+from pickbox.replication.intake import Intake
+from pickbox.replication.peering import LeaderBarrier, Peering
+from pickbox.replication.peers import Forwarder, Peers
+from pickbox.replication.placement_steps import PlacementSteps
+from pickbox.replication.placer import Placer
+from pickbox.replication.proposer import Proposer
+from pickbox.replication.service import Files
+from pickbox.replication.state_machine import StateMachine
+from pickbox.replication.transfer import Fetcher, Stager
+from pickbox.storage.catalog import Catalog, CatalogError
+from pickbox.storage.disk import DiskGuard, sync_filesystem
+from pickbox.storage.power import PowerRecord
+from pickbox.storage.staging import Staging
+from pickbox.storage.state import StateDatabase
+from pickbox.storage.tree import FileTree
+from pickbox.storage.versions import Versions
+from pickbox.watcher import Watcher
+from pickbox.watcher.doubt import Doubts
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Sequence
+
+    from pickbox.changes import Entry, Put, Submission
+    from pickbox.seams import Members
+    from pickbox.settings import Settings
+    from pickbox.tls import Credentials
+
+log = logging.getLogger(__name__)
+
+_STAGING_KEPT: Final = 3600.0
+_HOUSEKEEPING: Final = 300.0
+EXIT_FAILED: Final = 1
+
+
+class Node:
+    """One Pickbox node.
+
+    Raises:
+        CatalogError, OSError: something on the disk cannot be used.
+    """
+
+    def __init__(self, settings: Settings, credentials: Credentials) -> None:
+        self.settings = settings
+        self.credentials = credentials
+        self.failed = ""
+        self._stop_asked = threading.Event()
+        self.metrics = Metrics(settings.node_id)
+        self.counts = counts = ReplicationCounts(self.metrics)
+        self._open_volume(settings)
+        self._in_doubt = self.power.may_have_failed()
+        self.peers = Peers(settings.node_id, credentials)
+
+        self.content = LocalContent(
+            self.tree,
+            self.inline,
+            self.staging,
+            self.state,
+            self.versions,
+            self._offered,
+            settings.node_id,
+        )
+        self.fetcher = Fetcher(self.peers, self.staging, self.content, self.disk, counts)
+        steps = PlacementSteps(
+            self.tree,
+            self.inline,
+            self.staging,
+            self.state,
+            self.versions,
+            self.catalog,
+            self.content,
+            self.disk,
+            settings.node_id,
+        )
+        self.placer = Placer(
+            steps,
+            self.catalog,
+            self.fetcher,
+            sources=self._sources,
+            blocked=self.tree.intact,
+            metrics=counts,
+        )
+        machine = StateMachine(
+            self.catalog,
+            self.inline,
+            in_folder=self._is_in_folder,
+            on_applied=self._applied,
+            on_loaded=self._loaded,
+            before_snapshot=self._sync_volume,
+            on_recalled=self.doubts.note,
+        )
+        self.consensus = RaftConsensus(
+            settings,
+            credentials,
+            machine,
+            self.metrics,
+            hand_over=self._hand_over,
+            on_members=self._members_changed,
+            on_fatal=self._fail,
+        )
+        self.stager = stager = Stager(settings.node_id, self.consensus.members, self.peers)
+        self.proposer = Proposer(
+            settings.node_id, self.consensus, Forwarder(self.peers), stager, counts
+        )
+        self.watcher = Watcher(
+            settings,
+            self.tree,
+            self.state,
+            self.catalog,
+            self.proposer,
+            self.placer,
+            self.staging,
+            self.disk,
+            self.metrics,
+        )
+        self.control = Control(
+            settings,
+            self.consensus,
+            self.catalog,
+            self.watcher,
+            self.placer,
+            self.proposer,
+            self.disk,
+            self.peers,
+            credentials,
+            self.metrics,
+        )
+        self.membership = MemberChanges(settings, self.consensus, self.control, self.peers)
+        self._build_listeners(settings)
+
+    # -- life -------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start every part; the listeners first, so that a taken port stops it all."""
+        self.listeners.start()
+        self.consensus.start()
+        if self._in_doubt:
+            self.doubts.settle()
+            self._in_doubt = False
+        self.power.note_start()
+        self.membership.start()
+        self.proposer.start()
+        self.placer.start(self.watcher)
+        self.watcher.start()
+        threading.Thread(target=self._keep_house, name="housekeeping", daemon=True).start()
+
+    def stop(self) -> None:
+        """Drain, finish what is in flight, stop; within the drain timeout."""
+        deadline = time.monotonic() + self.settings.drain_timeout
+        self.control.drain()
+        self.watcher.stop()
+        self.listeners.stop(max(0.5, (deadline - time.monotonic()) / 2))
+        self.proposer.stop(max(0.1, deadline - time.monotonic()))
+        self.stager.stop()
+        self.membership.stop()
+        self.placer.stop()
+        self.consensus.stop()
+        self.state.close()
+        self.catalog.close()
+        with contextlib.suppress(OSError):  # then the next start looks twice
+            sync_filesystem(os.fsencode(self.settings.data_dir))
+            self.power.note_clean_stop()
+        log.info("stopped")
+
+    def ask_to_stop(self) -> None:
+        """Have `wait` return."""
+        self._stop_asked.set()
+
+    def wait(self) -> None:
+        """Return when somebody asked to stop, or the node failed."""
+        self._stop_asked.wait()
+
+    # -- building ---------------------------------------------------------------------------
+
+    def _open_volume(self, settings: Settings) -> None:
+        base = os.fsencode(settings.data_dir)
+        os.makedirs(base, mode=0o755, exist_ok=True)
+        self.disk = DiskGuard(base, settings.disk_reserve)
+        self.state = StateDatabase(os.path.join(base, b"state.db"))
+        self.tree = FileTree(os.path.join(base, b"files"))
+        # A folder that had files and has no marker now is not this node's folder: not mounted, say.
+        self.tree.prepare(settings.node_id, expect_marker=self.state.count() > 0)
+        content_synced = self.metrics.fsync_duration.labels(target="content").observe
+        self.staging = Staging(os.path.join(base, b"staging"), content_synced)
+        self.inline = InlineContent(self.staging)
+        self.versions = Versions(
+            os.path.join(base, b"versions"), self.state, settings.versions_keep
+        )
+        self.catalog = Catalog(os.fsdecode(os.path.join(base, b"catalog.db")))
+        self.staging.recover(self.catalog.has_content)
+        self.power = PowerRecord(os.path.join(base, b"boot"))
+        self.doubts = Doubts(self.tree, self.state, self.catalog)
+
+    def _build_listeners(self, settings: Settings) -> None:
+        barrier = LeaderBarrier(settings.node_id, self.consensus, self.peers)
+        files = Files(
+            settings,
+            self.catalog,
+            self.content,
+            self.proposer,
+            Intake(settings, self.staging, self.disk),
+            bring=self._bring,
+            barrier=barrier,
+            accepting=self.control.not_accepting,
+            serving=self.control.not_serving,
+        )
+        peering = Peering(self.consensus, self.fetcher, self.content, self.counts)
+        self.peer_server = PeerServer(create_peer_app(peering, self.control, self.metrics))
+        self.listeners = Listeners(
+            settings,
+            create_client_app(files, self.control, self.metrics, settings),
+            create_admin_app(self.control, self.membership, settings, self.metrics),
+            create_monitor_app(self.control, self.metrics.registry, self.metrics),
+            [self.peer_server],
+        )
+
+    # -- what the parts call ----------------------------------------------------------------
+
+    def _offered(self, digest: bytes) -> bytes | None:
+        return self.watcher.offered(digest)
+
+    def _is_in_folder(self, submission: Submission, put: Put) -> bool:
+        """Whether the folder holds a put's content; not to be trusted after a loss of power."""
+        return not self._in_doubt and self.content.is_in_folder(submission, put)
+
+    def _hand_over(self, sock: ssl.SSLSocket, node_id: str, address: str) -> None:
+        self.peer_server.hand_over(sock, node_id, address)
+
+    def _members_changed(self, members: Members) -> None:
+        self.peers.follow(members)
+        self.membership.check_address(members)
+
+    def _sources(self, entry: Entry) -> Sequence[str]:
+        """Whom to ask for content: the node that took it in, then the others."""
+        ids = [peer.node_id for peer in self.peers]
+        return sorted(ids, key=lambda node_id: (node_id != entry.origin, node_id))
+
+    def _bring(self, entry: Entry) -> bool:
+        """Have the content of `entry` here: where it is being placed, and else from a peer."""
+        if self.placer.has_in_hand(entry.path):
+            return self.placer.wait_for(entry.path, self.settings.request_timeout)
+        return self.fetcher.fetch(entry.digest, entry.size, self._sources(entry))
+
+    def _applied(
+        self, index: int, touched: Sequence[bytes], submissions: Sequence[Submission]
+    ) -> None:
+        """On the tick thread: note what to place; count how long changes took to get here."""
+        self.placer.request(touched)
+        now = time.time()
+        for submission in submissions:
+            self.metrics.replication_duration.observe(max(0.0, now - submission.taken_at / 1000))
+
+    def _is_awaited(self, digest: bytes) -> bool:
+        """Whether content in staging is still to be placed: no file is kept there a second time."""
+        return self.catalog.has_content(digest) and not self.content.is_placed(digest)
+
+    def _loaded(self) -> None:
+        self.watcher.rescan("snapshot")
+
+    def _sync_volume(self) -> None:
+        """Before log entries are let go: what they carried must be on the disk."""
+        with self.metrics.fsync_duration.labels(target="volume").time():
+            self.inline.flush()
+            sync_filesystem(os.fsencode(self.settings.data_dir))
+
+    def _fail(self, why: str) -> None:
+        self.failed = why
+        log.critical("node_failed", extra={"fields": {"why": why}})
+        self._stop_asked.set()
+
+    def _keep_house(self) -> None:
+        """Remove what is kept for a time only."""
+        while not self._stop_asked.wait(_HOUSEKEEPING):
+            try:
+                self.staging.sweep(_STAGING_KEPT, self._is_awaited)
+                self.versions.sweep()
+            except (OSError, sqlite3.Error) as error:
+                log.warning("housekeeping_failed", extra={"fields": {"why": str(error)}})
+
+
+def run(settings: Settings, credentials: Credentials) -> int:
+    """Run a node until it is asked to stop (SIGTERM, SIGINT), then end the process.
+
+    Returns:
+        The exit code, if the node could not start.
+    """
+    faulthandler.enable()
+    configure(settings.log_level, settings.node_id)
+    try:
+        node = Node(settings, credentials)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: node.ask_to_stop())
+        node.start()
+    except (ListenError, LogUnusable, CatalogError, OSError, sqlite3.Error) as error:
+        log.critical("cannot_start", extra={"fields": {"why": str(error)}})
+        return EXIT_FAILED
+    log.info(
+        "started",
+        extra={"fields": {"version": __version__, "data_dir": str(settings.data_dir)}},
+    )
+    node.wait()
+    _exit_in_time(settings.drain_timeout)
+    node.stop()
+    return _leave(EXIT_FAILED if node.failed else 0)
+
+
+def _leave(code: int) -> NoReturn:
+    """Exit at once. Threads that wait for a peer may take minutes, and Python would join them.
+
+    What they do can be cut at any point: a download goes on from where it was, a change that was
+    not committed is found again in the folder.
+    """
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _exit_in_time(seconds: float) -> None:
+    """Exit for good if stopping hangs: whoever sent the signal waits ten seconds."""
+
+    def exit_now() -> None:
+        time.sleep(seconds + 1.0)
+        log.error("stop_took_too_long")
+        with contextlib.suppress(OSError):
+            faulthandler.dump_traceback()
+        os._exit(EXIT_FAILED)
+
+    threading.Thread(target=exit_now, name="stop-deadline", daemon=True).start()

@@ -1,0 +1,222 @@
+"""Moving content between nodes: fetched by digest, resumed, verified, fsynced."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final, Protocol
+
+from pickbox.changes import Kind, Put
+from pickbox.errors import NotStaged
+from pickbox.replication.peers import PeerError
+from pickbox.replication.repeats import Repeats
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from concurrent.futures import Future
+
+    from pickbox.replication.content import LocalContent
+    from pickbox.replication.peers import Peer, Peers
+    from pickbox.seams import Members
+    from pickbox.storage.disk import DiskGuard
+    from pickbox.storage.staging import StagedWriter, Staging
+
+log = logging.getLogger(__name__)
+
+_RETRY_SECONDS: Final = 0.2
+_AT_ONCE: Final = 4
+
+
+class TransferMetrics(Protocol):
+    """What a transfer counts."""
+
+    def transferred(self, direction: str, peer: str, count: int) -> None: ...
+
+    def replication_error(self, cause: str) -> None: ...
+
+
+class Fetcher:
+    """Brings content from peers into staging."""
+
+    def __init__(
+        self,
+        peers: Peers,
+        staging: Staging,
+        content: LocalContent,
+        disk: DiskGuard,
+        metrics: TransferMetrics,
+    ) -> None:
+        self._peers = peers
+        self._staging = staging
+        self._content = content
+        self._disk = disk
+        self._metrics = metrics
+        self._under_way: dict[bytes, threading.Lock] = {}
+        self._under_way_lock = threading.Lock()
+
+    def fetch(self, digest: bytes, size: int, sources: Iterable[str]) -> bool:
+        """Get one content from the first of `sources` that has it; True once it is durable here.
+
+        Raises:
+            DiskFull: there is no room for it.
+        """
+        with self._one_at_a_time(digest):
+            if self._content.has(digest, size):
+                return True
+            self._disk.check(size)
+            for node_id in sources:
+                peer = self._peers.get(node_id)
+                if peer is not None and self._fetch_from(peer, digest, size):
+                    return True
+            return False
+
+    def stage(self, wanted: Sequence[tuple[bytes, int]], source: str) -> set[bytes]:
+        """Get contents from node `source`; return the digests that are durable here now."""
+        return {digest for digest, size in wanted if self.fetch(digest, size, (source,))}
+
+    @contextmanager
+    def _one_at_a_time(self, digest: bytes) -> Iterator[None]:
+        """Staging and placement may want one content at once; it is to cross the network once."""
+        with self._under_way_lock:
+            lock = self._under_way.setdefault(digest, threading.Lock())
+        try:
+            with lock:
+                yield
+        finally:
+            with self._under_way_lock:
+                if not lock.locked():
+                    self._under_way.pop(digest, None)
+
+    def _fetch_from(self, peer: Peer, digest: bytes, size: int) -> bool:
+        """Resume or start a download; a content that is not what its digest says is thrown away."""
+        try:
+            with self._staging.resume(digest) as part:
+                if part.size > size:
+                    part.discard()
+                    return False
+                self._download(peer, part, digest, size)
+                if part.size != size or part.digest != digest:
+                    self._metrics.replication_error("digest_mismatch")
+                    part.discard()
+                    return False
+                part.keep(fsync=True)
+                return True
+        except PeerError as error:
+            log.debug("fetch_failed", extra={"fields": {"peer": peer.node_id, "why": str(error)}})
+            return False
+
+    def _download(self, peer: Peer, part: StagedWriter, digest: bytes, size: int) -> None:
+        """Append the rest of a content to `part`; leave no empty file where none of it came."""
+        try:
+            with peer.content(digest, size, part.size) as chunks:
+                for chunk in chunks:
+                    part.write(chunk)
+                    self._metrics.transferred("received", peer.node_id, len(chunk))
+        except PeerError:
+            if part.size == 0:
+                part.discard()
+            raise
+
+
+class Stager:
+    """Makes content durable on a majority of the voters before its change is proposed.
+
+    Args:
+        node_id: this node; it holds what it stages.
+        members: who is in force now.
+    """
+
+    def __init__(self, node_id: str, members: Callable[[], Members], peers: Peers) -> None:
+        self._node_id = node_id
+        self._members = members
+        self._peers = peers
+        # One for each, so that a peer that hangs keeps nobody from asking the others.
+        self._pools: dict[str, ThreadPoolExecutor] = {}
+        self._pools_lock = threading.Lock()
+        self._repeats = Repeats()
+        self._stopping = threading.Event()
+
+    def stage(self, puts: Sequence[Put], timeout: float) -> dict[bytes, tuple[str, ...]]:
+        """Have peers fetch the content of `puts` from here until a majority holds each.
+
+        Returns:
+            Digest -> ids of the nodes that hold it.
+
+        Raises:
+            NotStaged: no majority held everything in time.
+        """
+        wanted = {put.digest: put.size for put in puts if needs_staging(put)}
+        holders = {digest: {self._node_id} for digest in wanted}
+        deadline = time.monotonic() + timeout
+        while not self._on_majority(holders):
+            remaining = deadline - time.monotonic()
+            if remaining <= 0 or self._stopping.is_set():
+                members = self._members()
+                raise NotStaged(
+                    f"{members.quorum} of {len(members.voters)} voters must hold the content "
+                    "before it is committed, and not enough answered in time: check the other nodes"
+                )
+            if not self._ask_peers(wanted, holders, remaining):
+                self._stopping.wait(min(_RETRY_SECONDS, remaining))
+        return {digest: tuple(sorted(found)) for digest, found in holders.items()}
+
+    def _on_majority(self, holders: dict[bytes, set[str]]) -> bool:
+        """Whether each content is on a majority of the voters of this moment."""
+        members = self._members()
+        voters = set(members.voters)
+        return all(len(found & voters) >= members.quorum for found in holders.values())
+
+    def _ask_peers(
+        self, wanted: dict[bytes, int], holders: dict[bytes, set[str]], timeout: float
+    ) -> bool:
+        """Ask every peer at once; return as soon as each content is on a majority."""
+        asked = {
+            self._pool(peer.node_id).submit(
+                peer.stage, list(wanted.items()), self._node_id, timeout
+            ): peer.node_id
+            for peer in self._peers
+        }
+        try:
+            for answer in as_completed(asked, timeout):
+                for digest in self._held(answer, asked[answer]) & holders.keys():
+                    holders[digest].add(asked[answer])
+                if self._on_majority(holders):
+                    return True
+        except TimeoutError:
+            pass
+        finally:
+            for answer in asked:
+                answer.cancel()
+        return False
+
+    def _pool(self, node_id: str) -> ThreadPoolExecutor:
+        with self._pools_lock:
+            if node_id not in self._pools:
+                self._pools[node_id] = ThreadPoolExecutor(
+                    _AT_ONCE, thread_name_prefix=f"stage-{node_id}"
+                )
+            return self._pools[node_id]
+
+    def _held(self, answer: Future[set[bytes]], node_id: str) -> set[bytes]:
+        try:
+            return answer.result()
+        except PeerError as error:
+            if times := self._repeats.to_tell(node_id):
+                fields = {"peer": node_id, "why": str(error), "times": times}
+                log.info("stage_failed", extra={"fields": fields})
+            return set()
+
+    def stop(self) -> None:
+        """Give up what is under way."""
+        self._stopping.set()
+        with self._pools_lock:
+            for pool in self._pools.values():
+                pool.shutdown(wait=False, cancel_futures=True)
+
+
+def needs_staging(put: Put) -> bool:
+    """Whether a put's content must be on a majority before it is proposed."""
+    return put.kind is Kind.FILE and put.inline is None and put.size > 0

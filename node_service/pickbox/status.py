@@ -1,0 +1,112 @@
+"""What a node tells about itself and its cluster: shapes shared by HTTP, CLI and metrics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One named check of `/health`. `reason` says what is wrong and what to do; empty when ok.
+
+    Attributes:
+        gates_ready: whether a failing check makes the node not ready.
+    """
+
+    name: str
+    ok: bool
+    reason: str = ""
+    gates_ready: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """All checks of a node. `ready` and `reasons` are what `/ready` answers."""
+
+    node_id: str
+    checks: tuple[Check, ...]
+
+    @property
+    def ready(self) -> bool:
+        """Whether a load balancer may send requests here."""
+        return all(check.ok for check in self.checks if check.gates_ready)
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """One sentence a failing check."""
+        return tuple(check.reason for check in self.checks if not check.ok)
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """A node's own figures, for the dashboard and `/api/metrics` (SI base units)."""
+
+    files: int = 0
+    bytes: int = 0
+    files_replicated: int = 0
+    files_deleted: int = 0
+    bytes_replicated: int = 0
+    replication_errors: int = 0
+    replication_seconds_avg: float = 0.0
+    last_replication: float | None = None
+    conflicts: int = 0
+    pending: int = 0
+    memory_bytes: int = 0
+    cpu_seconds: float = 0.0
+    disk_free_bytes: int = 0
+    threads: int = 0
+    uptime_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """One node as itself or a peer sees it. `reachable` is False when it did not answer.
+
+    Attributes:
+        certificate_expires: when the certificate that it shows its peers ends (ISO 8601, UTC).
+        certificate_serial: the certificate's serial number, in hexadecimal.
+        certificate_authorities: SHA-256 of each CA whose nodes are let in, in hexadecimal, sorted.
+    """
+
+    node_id: str
+    reachable: bool
+    version: str = ""
+    role: str = "unknown"
+    leader: str | None = None
+    term: int = 0
+    commit_index: int = 0
+    applied_index: int = 0
+    last_index: int = 0
+    lag: int = 0
+    ready: bool = False
+    draining: bool = False
+    reasons: tuple[str, ...] = ()
+    client_url: str = ""
+    admin_url: str = ""
+    monitor_url: str = ""
+    certificate_expires: str = ""
+    certificate_serial: str = ""
+    certificate_authorities: tuple[str, ...] = ()
+    figures: Figures = field(default_factory=Figures)
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterStatus:
+    """The cluster as one node sees it: every member asked within the last few seconds."""
+
+    cluster_name: str
+    leader: str | None
+    term: int
+    quorum: int
+    has_quorum: bool
+    nodes: tuple[NodeStatus, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HeldDeletes:
+    """Deletes that the node does not propose before somebody confirms them. 0 paths: none held."""
+
+    count: int = 0
+    known: int = 0
+    examples: tuple[str, ...] = ()

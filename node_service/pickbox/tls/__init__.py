@@ -1,0 +1,14 @@
+"""Who a node is, shown by its certificate: loading, checking, and why a peer is refused."""
+
+from pickbox.tls.credentials import HTTP, RAFT, Credentials, CredentialsError, CredentialsFiles
+from pickbox.tls.identity import NodeIdentity, identity_in
+
+__all__ = [
+    "HTTP",
+    "RAFT",
+    "Credentials",
+    "CredentialsError",
+    "CredentialsFiles",
+    "NodeIdentity",
+    "identity_in",
+]

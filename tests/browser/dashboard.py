@@ -1,0 +1,116 @@
+"""The dashboard as a person sees it: one page of one node in a real browser."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from cluster import wait_until
+from playwright.sync_api import expect
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cluster import Node
+    from playwright.sync_api import ConsoleMessage, Locator, Page, Request
+
+REFRESH = 5.0
+"""Seconds between two looks of the page at its node."""
+
+UNWELL = re.compile(r"net::ERR_|status of 503 .*/api/health\)")
+"""What Chromium writes to the console when a node is gone or not ready; no script can stop it."""
+
+_REPORT_VIOLATIONS = """
+addEventListener("securitypolicyviolation", (event) => {
+  console.error(`policy: ${event.effectiveDirective} refused ${event.blockedURI}`);
+});
+"""
+
+
+@dataclass
+class Dashboard:
+    """A page, and whatever went wrong in it, in two lists that are empty when all is well.
+
+    Attributes:
+        complaints: errors and warnings of the console, uncaught exceptions, policy violations.
+        strangers: addresses that were asked for and are not the node's own.
+    """
+
+    page: Page
+    node: Node
+    complaints: list[str] = field(default_factory=list)
+    strangers: list[str] = field(default_factory=list)
+
+    def open(self) -> None:
+        """Load the page and wait for its first answer."""
+        self.page.add_init_script(_REPORT_VIOLATIONS)
+        self.page.on("console", self._heard)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", self._asked)
+        self.page.goto(self.node.client + "/")
+        expect(self.updated).to_contain_text("Updated")
+
+    def _heard(self, message: ConsoleMessage) -> None:
+        if message.type in {"error", "warning"}:
+            self.complaints.append(f"{message.text} ({message.location['url']})")
+
+    def _asked(self, request: Request) -> None:
+        address = urlsplit(request.url)
+        if f"{address.scheme}://{address.netloc}" != self.node.client:
+            self.strangers.append(request.url)
+
+    @property
+    def updated(self) -> Locator:
+        """When the page last had an answer."""
+        return self.page.locator("#updated")
+
+    @property
+    def verdict(self) -> Locator:
+        """The cluster's state in a word or two."""
+        return self.page.locator("#verdict")
+
+    @property
+    def banner(self) -> Locator:
+        """What is shown when the page's own node does not answer."""
+        return self.page.get_by_role("alert")
+
+    @property
+    def cards(self) -> Locator:
+        """One card a node."""
+        return self.page.locator("article.node")
+
+    def card(self, node: Node) -> Locator:
+        """The card of `node`."""
+        return self.cards.filter(has=self.page.get_by_role("heading", name=node.node_id))
+
+    def figure(self, node: Node, name: str) -> str:
+        """A figure on a node's card."""
+        pair = self.card(node).locator(".figures > div").filter(has_text=name)
+        return pair.locator("dd").inner_text()
+
+    def leaders(self) -> list[str]:
+        """The nodes whose card says that they lead."""
+        cards = [
+            (card.locator("h3 > span").first, card.locator(".role")) for card in self.cards.all()
+        ]
+        return [name.inner_text() for name, role in cards if "Leader" in role.inner_text()]
+
+    def refresh(self) -> None:
+        """Press the button."""
+        self.page.get_by_role("button", name="Refresh").click()
+
+    def wait_verdict(self, text: str, seconds: float = 20.0) -> None:
+        """Refresh until the verdict is `text`."""
+
+        def said() -> bool:
+            self.refresh()
+            return self.verdict.inner_text() == text
+
+        wait_until(said, f"the dashboard says {text!r}", seconds, pause=0.2)
+
+    def picture(self, path: Path) -> None:
+        """Save all of the page as an image."""
+        path.parent.mkdir(exist_ok=True)
+        self.page.screenshot(path=path, full_page=True)

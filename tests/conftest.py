@@ -1,0 +1,37 @@
+"""Clusters for the tests: one a module, mended between tests, and its logs read at the end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from cluster import Cluster
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="module")
+def module_cluster(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Cluster]:
+    """A cluster for all tests of a module; nothing may have broken in it when they are done.
+
+    A module may say in `SETTINGS` what its nodes are told.
+    """
+    settings = getattr(request.module, "SETTINGS", {})
+    cluster = Cluster(tmp_path_factory.mktemp("cluster"), **settings)
+    try:
+        cluster.start()
+        yield cluster
+        broken = {node.node_id: node.errors() for node in cluster if node.errors()}
+        assert not broken, f"nodes logged errors: {broken}"
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture
+def cluster(module_cluster: Cluster) -> Cluster:
+    """The module's cluster with all of its nodes running, whatever the test before did to them."""
+    module_cluster.heal()
+    return module_cluster

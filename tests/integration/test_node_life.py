@@ -1,0 +1,52 @@
+"""A node's start and its end, where something is in the way."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING
+
+from cluster import Cluster, wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_a_stop_waits_for_no_peer_that_hangs(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path / "cluster")
+    try:
+        cluster.start()
+        node, *others = cluster
+        for other in others:
+            other.pause()
+        (node.files / "large").write_bytes(os.urandom(1 << 20))
+        # Offered to its peers, which accept the question and never answer.
+        asked = {"event": "stage_failed"}.items()
+        wait_until(lambda: any(asked <= e.items() for e in node.events()), "it asks its peers")
+        assert node.stop() == 0
+    finally:
+        cluster.stop()
+
+
+def test_a_leader_whose_peers_are_gone_stops_in_time(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path / "cluster")
+    try:
+        cluster.start()
+        leader = cluster.leader()
+        for follower in cluster.followers():
+            follower.kill()
+        assert leader.stop(10.0) == 0
+    finally:
+        cluster.stop()
+
+
+def test_a_log_port_in_use_is_named_with_its_setting(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path / "cluster", size=1)
+    node = cluster["node1"]
+    with socket.create_server(("127.0.0.1", node.ports[0])):
+        node.start()
+        assert node.process is not None
+        assert node.process.wait(20.0) == 1
+    event = node.errors()[-1]
+    assert event["event"] == "cannot_start"
+    assert f"PICKBOX_PORT: port {node.ports[0]} on 127.0.0.1 is already in use" in event["why"]

@@ -1,0 +1,97 @@
+"""The cluster's state on the client port, under the predecessor's names, and the dashboard."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+from http_node import Running, running
+
+from pickbox.status import Check, NodeStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Running]:
+    with running(tmp_path) as started:
+        yield started
+
+
+def test_health_keeps_the_names_of_the_predecessor(node: Running) -> None:
+    health = node.client("GET", "/api/health").json
+    names = "node_id state leader peers last_log_index commit_index applied_index uptime timestamp"
+    assert set(names.split()) <= set(health)
+    assert (health["state"], health["last_log_index"], health["commit_index"]) == ("leader", 42, 41)
+
+
+def test_a_node_alone_has_a_list_of_no_peers(node: Running) -> None:
+    assert node.client("GET", "/api/health").json["peers"] == []
+
+
+def test_health_is_503_when_the_node_is_not_ready(node: Running) -> None:
+    node.control.checks = [Check("leader", ok=False, reason="No leader.")]
+    health = node.client("GET", "/api/health")
+    assert (health.status, health.problem["ready"]) == (503, False)
+    assert health.problem["checks"][0]["name"] == "leader"
+
+
+def test_metrics_keep_the_names_of_the_predecessor(node: Running) -> None:
+    metrics = node.client("GET", "/api/metrics").json
+    names = (
+        "node_id files_replicated files_deleted bytes_replicated replication_errors "
+        "avg_replication_time_ms last_replication_time memory_usage_bytes uptime timestamp"
+    )
+    assert set(names.split()) <= set(metrics)
+    assert (metrics["files_replicated"], metrics["last_replication_time"]) == (3, None)
+
+
+def test_the_cluster_is_summed_up_and_listed(node: Running) -> None:
+    node.control.others = (NodeStatus("node2", reachable=False, error="connection refused"),)
+    cluster = node.client("GET", "/api/cluster").json
+    summary = {
+        "cluster_name": "pickbox",
+        "total_nodes": 2,
+        "leader_node": "node1",
+        "leader": "node1",
+        "current_state": "leader",
+        "files_tracked": 2,
+        "total_bytes": 10,
+        "error_rate": 0.25,
+        "quorum": 2,
+        "has_quorum": True,
+    }
+    assert {name: cluster[name] for name in summary} == summary
+    assert [n["node_id"] for n in cluster["nodes"]] == ["node1", "node2"]
+    assert cluster["nodes"][1]["error"] == "connection refused"
+    peers = node.client("GET", "/api/health").json["peers"]
+    assert peers == [{"node_id": "node2", "reachable": False, "role": "unknown"}]
+
+
+def test_conflict_copies_are_listed(node: Running) -> None:
+    copy = "a/report.sync-conflict-20260101-120000-node2.txt"
+    for path in ("a/report.txt", copy, "x.sync-conflict-dir/plain.txt"):
+        node.put(path, b"x")
+    found = node.client("GET", "/api/conflicts").json
+    paths = [entry["path"] for entry in found["conflicts"]]
+    assert (paths, found["more"]) == ([copy, "x.sync-conflict-dir"], False)
+
+
+def test_the_dashboard_runs_no_script_but_its_own(node: Running) -> None:
+    page = node.client("GET", "/")
+    assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+    policy = page.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "'unsafe" not in policy
+    html = page.content.decode()
+    assert not re.search(r"<script(?![^>]*\ssrc=)|\son\w+=|\sstyle=|<style", html)
+    for address in re.findall(r'(?:src|href)="(/[^"]+)"', html):
+        assert node.client("GET", address).status == 200, address
+
+
+def test_the_dashboard_never_takes_data_for_markup(node: Running) -> None:
+    script = node.client("GET", "/static/dashboard.js").content.decode()
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", script)

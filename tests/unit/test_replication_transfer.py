@@ -1,0 +1,337 @@
+"""Content between two nodes, through the real node API on a real socket."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+import threading
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, BinaryIO
+
+import pytest
+from authority import Authority
+from transport_nodes import Endpoint
+
+from pickbox.changes import Kind, Put, Receipt
+from pickbox.errors import ChangeRefused, NoLeader, NotStaged
+from pickbox.http.apps import create_peer_app
+from pickbox.http.peer_server import PeerServer
+from pickbox.observability.metrics import Metrics
+from pickbox.replication.content import LocalContent
+from pickbox.replication.inline import InlineContent
+from pickbox.replication.peers import PeerError, Peers
+from pickbox.replication.repeats import EVERY, Repeats
+from pickbox.replication.transfer import Fetcher, Stager
+from pickbox.seams import Member, MemberChange, Members
+from pickbox.storage.digest import digest_bytes
+from pickbox.storage.disk import DiskGuard
+from pickbox.storage.staging import Staging
+from pickbox.storage.state import StateDatabase
+from pickbox.storage.tree import FileTree
+from pickbox.storage.versions import Versions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from pickbox.seams import NodeControl
+
+CONTENT = os.urandom(3_000_000)
+
+
+class Counts:
+    def __init__(self) -> None:
+        self.received = 0
+        self.sent = 0
+        self.errors: list[str] = []
+
+    def transferred(self, direction: str, peer: str, count: int) -> None:
+        self.received += count
+
+    def replication_error(self, cause: str) -> None:
+        self.errors.append(cause)
+
+
+class Side:
+    """The content parts of one node, and its end of the node API."""
+
+    def __init__(self, directory: Path, node_id: str, authority: Authority) -> None:
+        directory.mkdir()
+        control: NodeControl = Control()  # type: ignore[assignment]
+        self.server = PeerServer(create_peer_app(self, control, Metrics(node_id)))
+        self.server.prepare()
+        threading.Thread(target=self.server.serve, daemon=True).start()
+        self.endpoint = Endpoint(authority.issue(node_id), node_id, hand_over=self.server.hand_over)
+        self.members = Members()
+        base = bytes(directory)
+        self.node_id = node_id
+        self.staging = Staging(base + b"/staging")
+        state = StateDatabase(base + b"/state.db")
+        tree = FileTree(base + b"/files")
+        tree.prepare(node_id)
+        self.content = LocalContent(
+            tree,
+            InlineContent(self.staging),
+            self.staging,
+            state,
+            Versions(base + b"/versions", state, 60.0),
+            lambda digest: None,
+            node_id,
+        )
+        self.counts = Counts()
+        self.peers = Peers(node_id, self.endpoint.credentials)
+        self.fetcher = Fetcher(
+            self.peers, self.staging, self.content, DiskGuard(base, 0), self.counts
+        )
+        self.lie: bytes | None = None
+
+    @property
+    def member(self) -> Member:
+        return Member(self.node_id, f"127.0.0.1:{self.endpoint.port}")
+
+    def meet(self, *members: Member) -> None:
+        self.members = Members(1, members)
+        self.peers.follow(self.members)
+        for member in members:
+            self.endpoint.add(member.node_id, member.address)
+
+    def stager(self) -> Stager:
+        return Stager(self.node_id, lambda: self.members, self.peers)
+
+    def close(self) -> None:
+        self.endpoint.transport.destroy()
+        self.server.stop()
+
+    def transfer_leadership(self, target: str | None, timeout: float) -> str:
+        raise NoLeader("not the leader")
+
+    def change_members(
+        self, change: MemberChange, node_id: str, address: str, version: int, timeout: float
+    ) -> int:
+        raise ChangeRefused(f"{change.value} {node_id} at {address} after {version}")
+
+    def propose(self, command: bytes, timeout: float) -> list[Receipt]:
+        raise NoLeader("not the leader")
+
+    def barrier(self, timeout: float) -> int:
+        return 42
+
+    def stage(self, wanted: Sequence[tuple[bytes, int]], source: str, timeout: float) -> set[bytes]:
+        return self.fetcher.stage(wanted, source)
+
+    def sent(self, peer: str, count: int) -> None:
+        self.counts.sent += count
+
+    def open_content(self, digest: bytes, size: int) -> BinaryIO | None:
+        if self.lie is not None:
+            self.staging.put(digest_bytes(self.lie), self.lie)
+            return self.staging.open(digest_bytes(self.lie))
+        return self.content.open(digest, size)
+
+
+class Control:
+    """The node API asks it only for what these tests do not use."""
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path / "tls")
+
+
+@pytest.fixture
+def pair(tmp_path: Path, authority: Authority) -> Iterator[tuple[Side, Side]]:
+    one, two = (Side(tmp_path / name, name, authority) for name in ("one", "two"))
+    for side in (one, two):
+        side.meet(one.member, two.member)
+    yield one, two
+    for side in (one, two):
+        side.close()
+
+
+def hold(side: Side, content: bytes) -> bytes:
+    with side.staging.writer() as writer:
+        writer.write(content)
+        return writer.keep(fsync=False)
+
+
+def test_content_is_fetched_whole_and_verified(pair: tuple[Side, Side]) -> None:
+    one, two = pair
+    digest = hold(one, CONTENT)
+    assert two.fetcher.fetch(digest, len(CONTENT), ["one"])
+    opened = two.staging.open(digest)
+    assert opened is not None
+    assert opened.read() == CONTENT
+
+
+def test_a_broken_download_goes_on_where_it_stopped(pair: tuple[Side, Side]) -> None:
+    one, two = pair
+    digest = hold(one, CONTENT)
+    with two.staging.resume(digest) as part:
+        part.write(CONTENT[:2_000_000])
+    assert two.fetcher.fetch(digest, len(CONTENT), ["one"])
+    assert two.counts.received == len(CONTENT) - 2_000_000
+
+
+def test_a_download_that_never_began_leaves_nothing(pair: tuple[Side, Side]) -> None:
+    _, two = pair
+    digest = digest_bytes(CONTENT)
+    assert not two.fetcher.fetch(digest, len(CONTENT), ["one"])
+    assert not os.path.exists(two.staging.path(digest) + b".part")
+
+
+def test_content_that_is_not_what_its_digest_says_is_never_kept(pair: tuple[Side, Side]) -> None:
+    one, two = pair
+    digest = digest_bytes(CONTENT)
+    one.lie = CONTENT[:-1] + b"?"
+    assert not two.fetcher.fetch(digest, len(CONTENT), ["one"])
+    assert two.counts.errors == ["digest_mismatch"]
+    one.lie = None
+    hold(one, CONTENT)
+    assert two.fetcher.fetch(digest, len(CONTENT), ["one"])
+
+
+def test_two_who_want_one_content_fetch_it_once(pair: tuple[Side, Side]) -> None:
+    one, two = pair
+    digest = hold(one, CONTENT)
+    threads = [
+        threading.Thread(target=two.fetcher.fetch, args=(digest, len(CONTENT), ["one"]))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20.0)
+    assert two.counts.received == len(CONTENT)
+
+
+def test_staging_puts_content_on_a_majority(pair: tuple[Side, Side]) -> None:
+    one, two = pair
+    digest = hold(one, CONTENT)
+    put = Put(b"p", Kind.FILE, len(CONTENT), 0o644, 1, digest)
+    holders = one.stager().stage([put], 20.0)
+    assert holders == {digest: ("one", "two")}
+    assert two.staging.has(digest, len(CONTENT))
+
+
+def test_without_a_majority_nothing_may_be_proposed(pair: tuple[Side, Side]) -> None:
+    one, two = pair
+    one.meet(one.member, Member("three", "127.0.0.1:1"), replace(two.member, voter=False))
+    digest = hold(one, CONTENT)
+    put = Put(b"p", Kind.FILE, len(CONTENT), 0o644, 1, digest)
+    with pytest.raises(NotStaged, match="2 of 2 voters must hold the content"):
+        one.stager().stage([put], 0.5)
+
+
+def test_a_peer_that_hangs_holds_nobody_up(pair: tuple[Side, Side]) -> None:
+    """It accepts, as the kernel does for a stopped process, and never answers."""
+    one, two = pair
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hung = Member("three", f"127.0.0.1:{silent.getsockname()[1]}")
+        one.meet(one.member, two.member, hung)
+        stager = one.stager()
+        began = time.monotonic()
+        for number in range(12):
+            digest = hold(one, CONTENT + bytes([number]))
+            put = Put(b"p", Kind.FILE, len(CONTENT) + 1, 0o644, 1, digest)
+            assert stager.stage([put], 5.0) == {digest: ("one", "two")}
+        assert time.monotonic() - began < 4.0
+        stager.stop()
+
+
+def test_what_the_leader_refuses_comes_back_as_it_said_it(pair: tuple[Side, Side]) -> None:
+    one, _ = pair
+    two = one.peers.expect("two")
+    assert two.barrier(1.0) == 42
+    with pytest.raises(NoLeader):
+        two.propose(b"", 1.0)
+    with pytest.raises(ChangeRefused, match="add three at host:1 after 7"):
+        two.change_members(MemberChange.ADD, "three", "host:1", 7, 1.0)
+
+
+def test_only_a_member_gets_in(
+    pair: tuple[Side, Side], authority: Authority, tmp_path: Path
+) -> None:
+    one, _ = pair
+    digest = hold(one, CONTENT)
+    strangers = {
+        "not a member": Side(tmp_path / "three", "three", authority),
+        "another CA": Side(tmp_path / "other", "two", Authority(tmp_path / "other-tls")),
+    }
+    for stranger in strangers.values():
+        stranger.meet(one.member)
+        peer = stranger.peers.expect("one")
+        with pytest.raises(PeerError), peer.content(digest, len(CONTENT), 0):
+            pass
+        with pytest.raises(NoLeader):
+            peer.barrier(1.0)
+        stranger.close()
+
+
+def test_another_node_at_the_address_is_not_talked_to(pair: tuple[Side, Side]) -> None:
+    """The certificate says who answers, whatever the address says."""
+    one, two = pair
+    one.meet(one.member, replace(two.member, node_id="three"))
+    with pytest.raises(NoLeader, match="three cannot be reached"):
+        one.peers.expect("three").propose(b"", 1.0)
+
+
+def test_a_new_certificate_is_shown_to_a_peer_without_a_restart(
+    pair: tuple[Side, Side], authority: Authority
+) -> None:
+    one, _ = pair
+    before = one.endpoint.credentials.serial
+    authority.issue("one")
+    one.endpoint.credentials.reload()
+    assert one.endpoint.credentials.serial != before
+    assert one.peers.expect("two").barrier(1.0) == 42
+
+
+def test_a_download_that_could_not_be_synced_is_fetched_anew(
+    pair: tuple[Side, Side], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second fsync of the same bytes would succeed, and they may never reach the disk."""
+    one, two = pair
+    digest = hold(one, CONTENT)
+
+    def refuse(_: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", refuse)
+        with pytest.raises(OSError, match="Input/output error"):
+            two.fetcher.stage([(digest, len(CONTENT))], "one")
+    assert two.fetcher.stage([(digest, len(CONTENT))], "one") == {digest}
+    assert two.counts.received == 2 * len(CONTENT)
+
+
+def test_a_peer_that_stays_away_is_told_once_in_a_while(
+    pair: tuple[Side, Side], caplog: pytest.LogCaptureFixture
+) -> None:
+    one, _ = pair
+    digest = hold(one, CONTENT)
+    put = Put(b"p", Kind.FILE, len(CONTENT), 0o644, 1, digest)
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        away = Member("three", f"127.0.0.1:{nobody.getsockname()[1]}")
+    one.meet(one.member, away)
+    stager = one.stager()
+    with caplog.at_level(logging.INFO):
+        for _ in range(3):
+            with pytest.raises(NotStaged):
+                stager.stage([put], 0.5)
+    stager.stop()
+    told = [record for record in caplog.records if record.getMessage() == "stage_failed"]
+    assert [record.fields["peer"] for record in told] == ["three"]
+
+
+def test_what_comes_again_and_again_is_counted_until_it_is_told() -> None:
+    now = 0.0
+    repeats = Repeats(lambda: now)
+    assert [repeats.to_tell("one") for _ in range(4)] == [1, 0, 0, 0]
+    assert repeats.to_tell("another") == 1
+    now = EVERY - 0.1
+    assert repeats.to_tell("one") == 0
+    now = EVERY
+    assert [repeats.to_tell("one") for _ in range(3)] == [5, 0, 0]
