@@ -1,0 +1,1 @@
+"""Deterministic simulation: whole clusters in one thread, on a fake clock, from one seed."""

@@ -1,0 +1,59 @@
+"""Many seeds, on as many processors as there are."""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from simulation.safe import Safe
+from simulation.stock import Stock
+from simulation.swarm import Plan, draw
+from simulation.tally import Tally
+from simulation.world import Outcome, simulate
+
+if TYPE_CHECKING:
+    from simulation.subject import Subject
+
+SUBJECTS: dict[str, type[Subject]] = {"safe": Safe, "stock": Stock}
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What all seeds of a campaign have in common.
+
+    Attributes:
+        subject: ``safe`` or ``stock``.
+        power: share of crashes that are power cuts; None leaves it to the seed.
+        tcp: links neither lose, double nor reorder a message.
+    """
+
+    subject: str = "safe"
+    power: float | None = None
+    tcp: bool = False
+
+    def plan(self, seed: int) -> Plan:
+        return draw(seed, power=self.power, tcp=self.tcp)
+
+    def run(self, seed: int) -> Outcome:
+        return simulate(SUBJECTS[self.subject](), self.plan(seed))
+
+
+def draw_seeds(terms: Terms, seconds: float, jobs: int) -> Tally:
+    """Run new seeds for as long as `seconds`, in `jobs` processes at once."""
+    with multiprocessing.get_context("fork").Pool(jobs) as pool:
+        total = Tally()
+        for tally in pool.starmap(_work, [(terms, seconds)] * jobs):
+            total.add(tally)
+        return total
+
+
+def _work(terms: Terms, seconds: float) -> Tally:
+    tally, fresh = Tally(), random.SystemRandom()
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        seed = fresh.randrange(1 << 32)
+        tally.take(seed, terms.run(seed))
+    return tally
