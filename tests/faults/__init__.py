@@ -1,0 +1,1 @@
+"""Faults on real processes, and the checks that judge what a cluster answered meanwhile."""
