@@ -1,0 +1,123 @@
+"""A deployment for tests: a home and an inventory of its own, and playbooks run for real."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from ansible_collections.pickbox.cluster.plugins.module_utils import supervisor
+from cluster import free_ports
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NODES = ("node1", "node2", "node3")
+PORTS = ("pickbox_port", "pickbox_admin_port", "pickbox_monitor_port", "pickbox_dashboard_port")
+SECRETS = ("admin_token",)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run of a playbook."""
+
+    code: int
+    output: str
+
+    @property
+    def changed(self) -> dict[str, int]:
+        """How many tasks changed something, by node, as the recap says."""
+        found = re.findall(r"^(\w+)\s+: ok=\d+\s+changed=(\d+)", self.output, re.MULTILINE)
+        return {node: int(count) for node, count in found}
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A home, an inventory and a source tree of our own."""
+
+    directory: Path
+    nodes: dict[str, dict[str, Any]]
+
+    @property
+    def home(self) -> Path:
+        return self.directory / "home"
+
+    @property
+    def source(self) -> Path:
+        return self.directory / "source"
+
+    def play(self, name: str, *arguments: str) -> Run:
+        """Run a playbook of the collection, as a caller whose shell has settings of its own."""
+        done = subprocess.run(
+            [
+                f"{os.path.dirname(sys.executable)}/ansible-playbook",
+                f"--inventory={self._inventory()}",
+                *arguments,
+                f"pickbox.cluster.{name}",
+            ],
+            env={
+                **os.environ,
+                "ANSIBLE_NOCOLOR": "1",
+                "ANSIBLE_INJECT_FACT_VARS": "false",
+                "ANSIBLE_DEPRECATION_WARNINGS": "true",
+                "PICKBOX_LOG_LEVEL": "error",
+            },
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return Run(done.returncode, done.stdout + done.stderr)
+
+    def pids(self) -> dict[str, int]:
+        """The process of each node that runs."""
+        socket_path = str(self.home / "supervisor.sock")
+        if not supervisor.answers(socket_path):
+            return {}
+        processes = supervisor.connect(socket_path).getAllProcessInfo()
+        return {p["name"]: p["pid"] for p in processes if p["statename"] == "RUNNING"}
+
+    def files(self, node: str) -> Path:
+        """The folder that people use."""
+        return self.home / "nodes" / node / "data/files"
+
+    def certificates(self) -> dict[Path, bytes]:
+        """All files of the CA and of the nodes' TLS, by their paths."""
+        found = [*self.home.glob("certificates/*"), *self.home.glob("nodes/*/tls/*")]
+        return {path: path.read_bytes() for path in found}
+
+    def secrets(self) -> list[str]:
+        """What must not be seen anywhere."""
+        return [(self.home / "secrets" / name).read_text().strip() for name in SECRETS]
+
+    @classmethod
+    def prepare(cls, directory: Path) -> Deployment:
+        """With free ports, and the sources that a release is built from."""
+        ports = iter(free_ports(len(NODES) * len(PORTS)))
+        nodes: dict[str, dict[str, Any]] = {
+            node: {purpose: next(ports) for purpose in PORTS} for node in NODES
+        }
+        made = cls(directory, nodes)
+        made.source.mkdir()
+        for name in ("pyproject.toml", "README.md", "LICENSE"):
+            shutil.copy(name, made.source)
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree("node_service", made.source / "node_service", ignore=ignored)
+        return made
+
+    def _inventory(self) -> Path:
+        variables = {
+            "ansible_connection": "local",
+            "ansible_host": "127.0.0.1",
+            "ansible_python_interpreter": "{{ ansible_playbook_python }}",
+            "pickbox_home": str(self.home),
+            "pickbox_source": str(self.source),
+        }
+        path = self.directory / "hosts.yml"
+        path.write_text(yaml.safe_dump({"pickbox": {"hosts": self.nodes, "vars": variables}}))
+        return path

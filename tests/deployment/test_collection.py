@@ -1,0 +1,105 @@
+"""The collection is whole: versions agree, what it uses is declared, what it offers described."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import distribution, version
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from packaging.specifiers import SpecifierSet
+
+import pickbox
+
+COLLECTION = Path("collections/ansible_collections/pickbox/cluster")
+MODULES = sorted(path.stem for path in (COLLECTION / "plugins/modules").glob("*.py"))
+
+
+def tasks_in(node: Any) -> list[dict[str, Any]]:
+    """Every mapping in a YAML document."""
+    if isinstance(node, dict):
+        return [node] + [task for value in node.values() for task in tasks_in(value)]
+    if isinstance(node, list):
+        return [task for item in node for task in tasks_in(item)]
+    return []
+
+
+def collections_used() -> set[str]:
+    """The collections whose modules tasks call, by their full names."""
+    files = [*COLLECTION.glob("playbooks/*.yml"), *COLLECTION.glob("roles/*/tasks/**/*.yml")]
+    files += Path("molecule").glob("*/*.yml")
+    return {
+        name.rpartition(".")[0]
+        for file in files
+        for task in tasks_in(yaml.safe_load(file.read_text()))
+        for name in task
+        if re.fullmatch(r"[a-z_]+\.[a-z_]+\.[a-z_]+", str(name))
+    }
+
+
+def test_the_collection_has_the_version_of_the_package() -> None:
+    galaxy = yaml.safe_load((COLLECTION / "galaxy.yml").read_text())
+    assert galaxy["version"] == pickbox.__version__
+
+
+def core_of(ansible: str) -> str:
+    """The versions of ansible-core in a range of the package ansible: 12 has 2.19, 13 has 2.20."""
+    return re.sub(r"\d+", lambda major: f"2.{int(major[0]) + 7}.0", ansible)
+
+
+def required_collections() -> dict[str, str]:
+    """What requirements.yml wants: a range of versions, by the collection's name."""
+    required = yaml.safe_load(Path("requirements.yml").read_text())["collections"]
+    return {collection["name"]: collection["version"] for collection in required}
+
+
+def test_every_collection_that_is_used_is_required_in_the_same_versions() -> None:
+    required = required_collections()
+    assert required == yaml.safe_load((COLLECTION / "galaxy.yml").read_text())["dependencies"]
+    assert collections_used() == {"ansible.builtin", "pickbox.cluster", *required}
+
+
+@pytest.mark.parametrize("name", required_collections())
+def test_a_required_collection_comes_with_the_package_ansible(name: str) -> None:
+    manifest = f"ansible_collections/{name.replace('.', '/')}/MANIFEST.json"
+    described = json.loads(Path(str(distribution("ansible").locate_file(manifest))).read_text())
+    found = described["collection_info"]["version"]
+    assert SpecifierSet(required_collections()[name]).contains(found)
+
+
+def test_the_collection_and_the_package_want_the_same_ansible() -> None:
+    runtime = yaml.safe_load((COLLECTION / "meta/runtime.yml").read_text())["requires_ansible"]
+    extras = tomllib.loads(Path("pyproject.toml").read_text())["project"]["optional-dependencies"]
+    (wanted,) = extras["deploy"]
+    assert core_of(wanted.removeprefix("ansible")) == runtime
+
+
+def test_the_package_ansible_has_the_core_that_is_expected_of_it() -> None:
+    core, (major, *_) = version("ansible-core"), version("ansible").split(".")
+    assert core.startswith(core_of(major).removesuffix("0"))
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_is_described_and_says_how_it_behaves_in_check_mode(name: str) -> None:
+    full_name = f"pickbox.cluster.{name}"
+    shown = subprocess.run(
+        [Path(sys.executable).parent / "ansible-doc", "--json", full_name],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    description = json.loads(shown.stdout)[full_name]
+    assert description["doc"]["attributes"]["check_mode"]["support"] == "full"
+    assert full_name in description["examples"]
+    assert description["return"]
+
+
+def test_the_links_at_the_top_lead_into_the_collection() -> None:
+    for name in ("roles", "playbooks"):
+        assert Path(name).readlink() == COLLECTION / name

@@ -1,0 +1,172 @@
+"""The playbooks, run for real on a cluster of their own, in one home that is thrown away.
+
+The tests of this module build on each other, in the order in which an operator would go: see what a
+deployment would do, deploy, change something, prove the cluster, and take it down.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from deployed import NODES, SECRETS, Deployment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    made = Deployment.prepare(tmp_path_factory.mktemp("deployment"))
+    yield made
+    made.play("teardown", "--extra-vars=confirm=yes pickbox_purge_data=true")
+
+
+def test_a_check_on_a_fresh_machine_tells_changes_and_makes_none(deployment: Deployment) -> None:
+    run = deployment.play("deploy", "--check", "--diff")
+    assert run.code == 0, run.output
+    assert all(run.changed[node] > 0 for node in NODES)
+    assert not deployment.home.exists()
+
+
+def test_a_port_in_use_is_named_with_its_owner_and_nothing_is_touched(
+    deployment: Deployment,
+) -> None:
+    port = deployment.nodes["node2"]["pickbox_admin_port"]
+    with socket.create_server(("127.0.0.1", port)):
+        run = deployment.play("deploy")
+    assert run.code != 0
+    told = " ".join(run.output.split())
+    assert f"node2 cannot be deployed, and nothing was touched: port {port} (admin) is held" in told
+    assert f"by pid {os.getpid()} (" in told
+    assert not deployment.home.exists()
+
+
+def test_a_limit_that_hides_members_is_refused(deployment: Deployment) -> None:
+    run = deployment.play("deploy", "--limit=node1")
+    assert run.code != 0
+    assert "a limit hides node2, node3" in " ".join(run.output.split())
+    assert not deployment.home.exists()
+
+
+def test_an_inventory_that_uses_an_address_twice_is_refused(deployment: Deployment) -> None:
+    run = deployment.play("deploy", "--extra-vars=pickbox_port=21999")
+    assert run.code != 0
+    told = " ".join(run.output.split())
+    assert "127.0.0.1:21999 is wanted by node1 (raft) and node2 (raft) and node3 (raft)" in told
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [(f"/tmp/{'x' * 100}", "too long for a Unix socket"), ("/tmp/a b", "has a space in it")],
+)
+def test_a_socket_that_cannot_be_is_refused(deployment: Deployment, path: str, reason: str) -> None:
+    run = deployment.play("deploy", f'--extra-vars={{"pickbox_supervisor_socket": "{path}"}}')
+    assert run.code != 0
+    assert reason in " ".join(run.output.split())
+    assert not deployment.home.exists()
+
+
+def test_a_deployment_shows_no_secret_and_no_warning(deployment: Deployment) -> None:
+    run = deployment.play("deploy", "-vv", "--diff")
+    assert run.code == 0, run.output
+    assert "Pickbox runs: 3 nodes are ready." in run.output
+    assert not [secret for secret in deployment.secrets() if secret in run.output]
+    assert not re.findall(r"\[(?:WARNING|DEPRECATION WARNING|ERROR)\].*", run.output)
+    assert deployment.pids().keys() == set(NODES)
+
+
+def test_secrets_are_generated_long_and_for_their_user_only(deployment: Deployment) -> None:
+    assert len(set(deployment.secrets())) == len(SECRETS)
+    assert all(len(secret) >= 32 for secret in deployment.secrets())
+    for name in SECRETS:
+        assert (deployment.home / "secrets" / name).stat().st_mode & 0o777 == 0o600
+
+
+def test_the_callers_settings_do_not_reach_the_nodes(deployment: Deployment) -> None:
+    for pid in deployment.pids().values():
+        assert b"PICKBOX_LOG_LEVEL" not in Path(f"/proc/{pid}/environ").read_bytes()
+
+
+@pytest.mark.parametrize("arguments", [[], ["--check", "--diff"]], ids=["run", "check"])
+def test_a_second_run_changes_nothing(deployment: Deployment, arguments: list[str]) -> None:
+    before = deployment.pids(), deployment.secrets(), deployment.certificates()
+    run = deployment.play("deploy", *arguments)
+    assert run.code == 0, run.output
+    assert run.changed == dict.fromkeys(NODES, 0)
+    assert (deployment.pids(), deployment.secrets(), deployment.certificates()) == before
+
+
+def test_a_setting_of_one_node_restarts_that_node_only(deployment: Deployment) -> None:
+    before = deployment.pids()
+    deployment.nodes["node2"]["pickbox_settings"] = {"scan_interval": 200}
+    run = deployment.play("deploy")
+    assert run.code == 0, run.output
+    after = deployment.pids()
+    assert [node for node in NODES if after[node] != before[node]] == ["node2"]
+
+
+def test_a_wrong_setting_is_refused_before_it_lands(deployment: Deployment) -> None:
+    settings = [deployment.home / "nodes" / node / "node.toml" for node in NODES]
+    before = deployment.pids(), [path.read_text() for path in settings]
+    run = deployment.play("deploy", '--extra-vars={"pickbox_settings": {"scan_interval": 0}}')
+    assert run.code != 0
+    assert "PICKBOX_SCAN_INTERVAL" in run.output
+    assert (deployment.pids(), [path.read_text() for path in settings]) == before
+
+
+def test_a_new_release_restarts_every_node_and_runs_in_it(deployment: Deployment) -> None:
+    before = deployment.pids()
+    with (deployment.source / "node_service/pickbox/__init__.py").open("a") as module:
+        module.write("# another release\n")
+    run = deployment.play("deploy")
+    assert run.code == 0, run.output
+    after = deployment.pids()
+    assert not [node for node in NODES if after[node] == before[node]]
+    release = str((deployment.home / "current").resolve())
+    for pid in after.values():
+        assert f"{release}/bin/pickbox" in Path(f"/proc/{pid}/cmdline").read_text()
+
+
+def test_the_status_is_a_table_of_the_nodes(deployment: Deployment) -> None:
+    run = deployment.play("status")
+    assert run.code == 0, run.output
+    rows = re.findall(r"- (node\d) +(leader|follower) +yes +\d+ +\d+ +0 ", run.output)
+    assert [node for node, _ in rows] == list(NODES)
+    assert [role for _, role in rows].count("leader") == 1
+
+
+def test_the_cluster_is_proved_and_left_as_it_was(deployment: Deployment) -> None:
+    run = deployment.play("verify")
+    assert run.code == 0, run.output
+    assert re.search(r"node\d led and was killed, and node\d took over", run.output)
+    assert deployment.pids().keys() == set(NODES)
+    assert not [*deployment.files("node1").glob("pickbox-verify-*")]
+
+
+def test_a_teardown_that_is_not_confirmed_touches_nothing(deployment: Deployment) -> None:
+    before = deployment.pids()
+    run = deployment.play("teardown")
+    assert run.code != 0
+    assert "Nothing was touched" in run.output
+    assert deployment.pids() == before
+
+
+def test_a_teardown_keeps_the_files(deployment: Deployment) -> None:
+    (deployment.files("node1") / "precious").write_text("mine")
+    assert deployment.play("teardown", "--extra-vars=confirm=yes").code == 0
+    assert deployment.pids() == {}
+    assert (deployment.files("node1") / "precious").read_text() == "mine"
+    assert not (deployment.home / "releases").exists()
+
+
+def test_a_purge_leaves_nothing_of_ours(deployment: Deployment) -> None:
+    purge = "--extra-vars=confirm=yes pickbox_purge_data=true"
+    assert deployment.play("teardown", purge).code == 0
+    assert [path for path in deployment.home.rglob("*") if not path.is_dir()] == []

@@ -1,0 +1,66 @@
+"""A port in use is named with its owner."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+from ansible_collections.pickbox.cluster.plugins.modules.port_owner import (
+    Owner,
+    find_owners,
+    listeners,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(params=["127.0.0.1", "::1"])
+def listening_port(request: pytest.FixtureRequest) -> Iterator[int]:
+    family = socket.AF_INET6 if ":" in request.param else socket.AF_INET
+    with socket.socket(family) as listener:
+        listener.bind((request.param, 0))
+        listener.listen()
+        yield listener.getsockname()[1]
+
+
+def test_the_process_that_listens_is_found(listening_port: int) -> None:
+    (owner,) = find_owners({"raft": listening_port})
+    assert (owner.purpose, owner.port, owner.pid) == ("raft", listening_port, os.getpid())
+    assert "pytest" in owner.command
+
+
+def test_a_port_that_is_only_bound_or_connected_is_free() -> None:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        assert find_owners({"raft": bound.getsockname()[1]}) == []
+
+
+def test_a_free_port_has_no_owner(listening_port: int) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    assert [o.purpose for o in find_owners({"raft": listening_port, "admin": port})] == ["raft"]
+
+
+def test_the_sentence_names_port_purpose_process_and_user() -> None:
+    owner = Owner("raft", 8001, 4711, "nc -l 8001", "ann")
+    assert owner.sentence() == "port 8001 (raft) is held by pid 4711 (nc -l 8001) of user ann"
+
+
+def test_a_process_that_cannot_be_seen_is_told_by_its_user(tmp_path: Path) -> None:
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net/tcp").write_text(
+        "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid\n"
+        "   0: 0100007F:1F41 00000000:0000 0A 00000000:00000000 00:00000000 00000000 "
+        "    0        0 99 1\n"
+    )
+    assert listeners(str(tmp_path)) == {8001: [("99", 0)]}
+    (owner,) = find_owners({"raft": 8001}, str(tmp_path))
+    assert owner.pid is None
+    assert owner.sentence() == (
+        "port 8001 (raft) is held by a process of user root, which only that user and root can see"
+    )

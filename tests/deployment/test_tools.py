@@ -1,0 +1,80 @@
+"""What a newcomer meets first says what is missing, and what guards the tests can fail."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path.cwd()
+
+
+def put_command(directory: Path, name: str, script: str) -> Path:
+    path = directory / name
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return path
+
+
+def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
+
+
+def test_a_python_without_venv_is_told_with_the_way_to_get_it(tmp_path: Path) -> None:
+    python = put_command(tmp_path, "python", 'case "$2" in *ensurepip*) exit 1;; esac')
+    done = run("tools/venv", str(tmp_path / "venv"), "deploy", PYTHON=str(python))
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"Pickbox: Python's venv module is missing for {python}; "
+        "get it with: apt-get install python3-venv\n"
+    )
+    assert not (tmp_path / "venv").exists()
+
+
+def test_a_python_that_is_too_old_is_told(tmp_path: Path) -> None:
+    python = put_command(tmp_path, "python", '[ "$1" = -V ] && echo Python 3.9.2 || exit 1')
+    done = run("tools/venv", str(tmp_path / "venv"), "deploy", PYTHON=str(python))
+    assert done.returncode == 1
+    assert f"3.11 or newer is needed and {python} is Python 3.9.2" in done.stderr
+
+
+def test_no_python_is_told(tmp_path: Path) -> None:
+    done = run("tools/venv", str(tmp_path / "venv"), "deploy", PYTHON=str(tmp_path / "none"))
+    assert done.returncode == 1
+    assert "none is missing; get it with: apt-get install python3 python3-venv" in done.stderr
+
+
+def test_the_help_lists_every_target() -> None:
+    phony = next(
+        line for line in (ROOT / "Makefile").read_text().splitlines() if ".PHONY" in line
+    ).split()[1:]
+    shown = run("make", "help").stdout
+    for target in phony:
+        assert f"make {target} " in shown
+
+
+GOOD = "INFO [default > verify] Executed: Successful\n===== 12 passed in 1.00s ====="
+
+
+@pytest.mark.parametrize(
+    ("output", "code", "expected"),
+    [
+        (GOOD, 0, 0),
+        (GOOD, 1, 1),
+        (GOOD + "\nside_effect: Executed: Missing playbook", 0, 1),
+        ("INFO Skipping, no tests found.", 0, 1),
+        ("INFO Executed: Successful", 0, 1),
+        ("===== 12 passed, 1 skipped in 1.00s =====", 0, 1),
+    ],
+    ids=["all ran", "failed", "no playbook", "no tests found", "no tests", "a test was skipped"],
+)
+def test_a_scenario_passes_only_when_all_of_it_ran(
+    tmp_path: Path, output: str, code: int, expected: int
+) -> None:
+    put_command(tmp_path, "molecule", f"cat <<'END'\n{output}\nEND\nexit {code}")
+    done = run("tools/molecule", "default", PATH=f"{tmp_path}:{os.environ['PATH']}")
+    assert done.returncode == expected, done.stdout + done.stderr
