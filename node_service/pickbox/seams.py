@@ -155,6 +155,11 @@ class Member:
     voter: bool = True
     reached_at: str = ""
 
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Where to look for it, one after the other: settings or log may be out of date."""
+        return tuple(dict.fromkeys((self.reached_at or self.address, self.address)))
+
 
 @dataclass(frozen=True, slots=True)
 class Members:

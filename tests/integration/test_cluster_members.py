@@ -151,6 +151,28 @@ def test_a_node_that_has_moved_is_found_at_its_new_address(cluster: Cluster) -> 
     cluster.wait_settled()
 
 
+def test_a_node_that_has_moved_is_found_by_those_whose_settings_say_otherwise(
+    cluster: Cluster,
+) -> None:
+    """After a restart, when it has done all its moving: to lead, and to take content."""
+    moved = cluster.followers()[0]
+    assert moved.stop() == 0
+    cluster.move(moved)
+    moved.start()
+    cluster.wait_ready()
+    others = [node for node in cluster if node is not moved]
+    for node in others:
+        assert node.stop() == 0
+        node.start()
+        cluster.wait_ready()
+    cluster.leader().admin_request("POST", "/api/v1/leader", json={"target": moved.node_id})
+    wait_until(lambda: cluster.leader() is moved, "the moved node leads")
+    others[0].kill()
+    assert others[1].put("both-hold-it", os.urandom(1 << 20)).status == 201
+    (others[1].files / "edited").write_bytes(os.urandom(1000))
+    cluster.wait_settled()
+
+
 def test_all_nodes_may_move_at_once_when_each_is_told(cluster: Cluster) -> None:
     content = os.urandom(1 << 20)
     assert cluster["node1"].put("before", content).status == 201

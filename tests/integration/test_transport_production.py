@@ -56,7 +56,8 @@ def test_a_node_is_reached_at_another_address_than_it_is_bound_to(
         target.append(inside.port)
         inside.add("z", "127.0.0.1:1")  # it cannot dial out
         outside.add("a", address)
-        ticking(inside, outside, until=lambda: inside.connected == {"z"})
+        linked = [{"z"}, {"a"}]
+        ticking(inside, outside, until=lambda: [inside.connected, outside.connected] == linked)
         assert outside.send("a", {"type": "append"})
         ticking(inside, until=lambda: inside.received == [("z", {"type": "append"})])
         assert inside.send("z", {"type": "reply"})

@@ -39,8 +39,8 @@ class Peer:
 
     def __init__(self, member: Member, credentials: Credentials) -> None:
         self.node_id = member.node_id
-        self.address = member.reached_at or member.address
-        self._pool = secure_pool(member, credentials)
+        self.places = member.places
+        self._pool = secure_pool(member.node_id, member.places, credentials)
 
     def close(self) -> None:
         """Close the connections that nobody uses."""
@@ -207,7 +207,7 @@ class Peers:
             peer = self._peers.get(member.node_id)
             if member.node_id == self._node_id:
                 continue
-            if peer is None or peer.address != (member.reached_at or member.address):
+            if peer is None or peer.places != member.places:
                 peer = Peer(member, self._credentials)
             kept[member.node_id] = peer
         gone = [peer for node_id, peer in self._peers.items() if kept.get(node_id) is not peer]
