@@ -166,19 +166,22 @@ def miss_a_snapshot(cluster: Cluster, victim: Node, written: Written) -> None:
 
 
 def be_deposed(cluster: Cluster, victim: Node, written: Written) -> None:
-    """Have the victim lead, alone; kill it with an entry in its log that its successor lacks."""
+    """Have the victim lead, alone; kill it with an entry in its log that its successor lacks.
+
+    The others are killed: one that is stopped finds the entry in its socket when it goes on.
+    """
     others = others_than(victim, cluster)
     while True:
         take_the_lead(cluster, victim)
         before = log_of(victim).last_index
         for node in others:
-            node.pause()
+            node.kill()
         written.drop_new(victim, "not-committed", SMALL)
         lonely = grows_beyond(before, victim)  # else it has stepped down before it looked
         if lonely:
             victim.kill()
         for node in others:
-            node.resume()
+            node.start()
         if lonely:
             written.put(others, "instead", SMALL)
             return
