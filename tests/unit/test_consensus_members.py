@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +12,7 @@ from stock_cluster import StockCluster, StockNode
 
 from pickbox.consensus.configuration import Configuration, InvalidConfiguration, Participant
 from pickbox.consensus.library import Identity
+from pickbox.consensus.messages import Introduction, Origin, VoteReply, to_wire
 from pickbox.consensus.options import Hooks
 from pickbox.consensus.proposals import Fate
 from pickbox.consensus.recovering import NothingToRecover, force_new_cluster
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from pickbox.consensus.messages import Message
     from pickbox.consensus.proposals import Outcome
 
 
@@ -197,6 +200,96 @@ def test_a_member_that_was_away_hears_whom_to_let_in(cluster: Cluster) -> None:
     assert change(cluster, "remove", "D").fate is Fate.COMMITTED
     cluster.run(0.5)
     assert {n.id for n in node.otherNodes} == set("ABC") - {away}
+
+
+def replace_data(cluster: Cluster, node_id: str, away: str) -> None:
+    """Remove a voter and have it back as one with an empty data directory, while one is `away`."""
+    assert change(cluster, "remove", node_id).fate is Fate.COMMITTED
+    cluster.crash(node_id)
+    for kept in (cluster.logs, cluster.machines):
+        kept.pop(node_id)
+    cluster.directory += "/new"
+    cluster.start(node_id, joining=True, incarnation=b"new")
+    for other in cluster.nodes.keys() - {node_id, away}:
+        cluster.network.connect(node_id, other)
+    assert change(cluster, "add_learner", node_id, f"{node_id}:1").fate is Fate.COMMITTED
+    cluster.run(1)
+    assert change(cluster, "promote", node_id).fate is Fate.COMMITTED
+
+
+def hand_over(cluster: Cluster, to: str) -> None:
+    outcomes: list[Outcome] = []
+    cluster.nodes[cluster.elect()].handover.transfer(to, 2.0, outcomes.append)
+    cluster.until(lambda: outcomes)
+    assert outcomes[0].fate is Fate.COMMITTED
+    assert cluster.elect() == to
+
+
+@pytest.fixture
+def cluster_of_four(clock: Clock, tmp_path: Path) -> Iterator[Cluster]:
+    cluster = Cluster(clock, str(tmp_path), "ABCD")
+    cluster.elect()
+    cluster.run(0.5)
+    yield cluster
+    cluster.close()
+
+
+def test_a_voter_that_was_away_follows_a_leader_that_lost_its_data_meanwhile(
+    cluster_of_four: Cluster,
+) -> None:
+    cluster = cluster_of_four
+    away, replaced, _ = cluster.followers()
+    cluster.network.isolate(away)
+    replace_data(cluster, replaced, away)
+    hand_over(cluster, replaced)
+    cluster.network.connect(away, replaced)
+    outcomes = cluster.propose(replaced, b"news")
+    cluster.until(lambda: outcomes)
+    cluster.until(lambda: cluster.machines[away].commands[-1:] == [b"news"])
+
+
+def test_a_voter_that_missed_the_first_word_of_such_a_leader_follows_it_too(
+    cluster_of_four: Cluster,
+) -> None:
+    cluster = cluster_of_four
+    away, replaced, _ = cluster.followers()
+    cluster.network.isolate(away)
+    replace_data(cluster, replaced, away)
+    hand_over(cluster, replaced)
+    first_words = []
+
+    def lost(_: str, receiver: str, message: dict[str, object]) -> bool:
+        if receiver == away and message["type"] == "introduction" and not first_words:
+            first_words.append(message)
+            return True
+        return False
+
+    cluster.network.drop = lost
+    cluster.network.connect(away, replaced)
+    cluster.until(lambda: cluster.nodes[away].configuration.voters[replaced].incarnation == b"new")
+    assert first_words
+
+
+def test_a_vote_counts_only_from_the_data_directory_that_is_in_force(cluster: Cluster) -> None:
+    cluster.elect()
+    cluster.run(0.5)
+    away, other = cluster.followers()
+    cluster.network.isolate(away)
+    node = cluster.nodes[away]
+    members = node.configuration
+    voters = {**members.voters, other: Participant(f"{other}:1", b"new")}
+    newer = replace(members, version=members.version + 1, voters=voters)
+    origin = Origin(b"new", CLUSTER)
+
+    def hear(message: Message) -> None:
+        node._SyncObj__onMessageReceived(Node(other), to_wire(message, origin))
+
+    hear(Introduction(node.term, newer.encode()))
+    cluster.until(lambda: node.elections._votes)
+    held = node.elections.held
+    hear(VoteReply(node.term, node.term + 1, True, True))
+    assert node.elections._votes == {away}, "its trial goes on"
+    assert node.elections.held == held
 
 
 def change_on(cluster: Cluster, node_id: str, kind: str, *arguments: str) -> list[Outcome]:

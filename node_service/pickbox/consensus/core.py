@@ -267,9 +267,12 @@ class SafeSyncObj(LibraryNode):
         before = self.committed_configuration
         self.commit_index = index
         if self.committed_configuration is not before:
-            self.standing.configuration_committed(before, self.committed_configuration)
-            self.connect_members()
-            self.links.introduce_members(sorted(self.connected_ids))
+            self._members_are_committed(before)
+
+    def _members_are_committed(self, before: Configuration) -> None:
+        self.standing.configuration_committed(before, self.committed_configuration)
+        self.connect_members()
+        self.links.introduce_members(sorted(self.connected_ids))
 
     def state_checkpoint(self) -> tuple[int, bytes]:
         """Index and hash of the last state that was hashed."""
@@ -360,7 +363,7 @@ class SafeSyncObj(LibraryNode):
         self.history = read_history(self.raft_log, snapshot, self.identity.cluster_id)
         self.applied_index = snapshot.index
         self.commit_index = max(self.commit_index, snapshot.index)
-        self.standing.configuration_committed(before, self.committed_configuration)
+        self._members_are_committed(before)
         self.applying.forget_states()
         self.proposals.lost_sight_to(snapshot.index)
         self._follow_configuration()

@@ -136,7 +136,10 @@ class Elections:
         asked = node.term + 1 if self._trial else node.term
         if not self._votes or reply.trial != self._trial or reply.asked != asked:
             return
-        if reply.granted and sender in self._electorate.configuration.voters:
+        members = self._electorate.configuration
+        # Who is let in may not be the voter that this log has under its name: see `Links`.
+        counts = sender in members.voters and members.recognises(sender, incarnation)
+        if reply.granted and counts:
             self._votes.add(sender)
             self.incarnations_seen[sender] = incarnation
             self._count_votes()

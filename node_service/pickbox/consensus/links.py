@@ -1,8 +1,8 @@
 """Whom a node keeps links to: the members, whoever was one or may be one, and who was introduced.
 
 A node that was away for a while may lack the configuration with the very leader that has to bring
-it up. Whoever knows better tells it whom to let in; that is nothing to count by, and comes to it
-with the log.
+it up, or know it by a data directory that it has lost since. Whoever knows better tells it whom to
+let in; that is nothing to count by, and comes to it with the log.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Links:
         """
         committed = self._core.committed_configuration
         participants = {**committed.participants, **self._core.configuration.participants}
-        if self._introduced.version > committed.version:
+        if self._has_news:
             participants = {**self._introduced.participants, **participants}
         addresses = {n: self._address(n, p.address) for n, p in participants.items()}
         self._core.set_peers({**leaving, **(addresses or self._contacts)})
@@ -67,6 +67,21 @@ class Links:
         if recorded != self._recorded_at_start.get(node_id):
             return recorded
         return self._contacts.get(node_id, recorded)
+
+    @property
+    def _has_news(self) -> bool:
+        return self._introduced.version > self._core.committed_configuration.version
+
+    def recognises(self, node_id: str, incarnation: bytes) -> bool:
+        """Whether `node_id` may speak from this data directory, by the log or by what it lacks."""
+        if self._core.configuration.recognises(node_id, incarnation):
+            return True
+        introduced = self._introduced
+        return (
+            self._has_news
+            and node_id in introduced.participants
+            and introduced.recognises(node_id, incarnation)
+        )
 
     def introduce_members(self, peers: Iterable[str]) -> None:
         """Tell `peers` who the members are, as far as that is committed."""

@@ -49,7 +49,11 @@ class Receiving:
             fields = {"peer": sender, "cluster": origin.cluster_id}
             log.warning("message_of_another_cluster", extra={"fields": fields})
             return
-        if not core.configuration.recognises(sender, origin.incarnation):
+        if isinstance(message, Introduction):
+            # Even of a data directory that is not recognised: it may be the news that it should be.
+            self._on_introduction(sender, message)
+            return
+        if not core.links.recognises(sender, origin.incarnation):
             recorded = core.configuration.participants[sender].incarnation
             log.warning("incarnation_refused", extra={"fields": {"peer": sender}})
             core.send_after_sync(sender, Unrecognised(core.term, recorded))
@@ -75,11 +79,9 @@ class Receiving:
             case Removed():
                 core.standing.on_removed(message)
             case Unrecognised():
-                core.standing.on_unrecognised(message)
+                core.standing.on_unrecognised(sender)
             case Diverged():
                 self._on_diverged(sender, message)
-            case Introduction():
-                self._on_introduction(sender, message)
 
     def _on_diverged(self, sender: str, message: Diverged) -> None:
         core = self._core

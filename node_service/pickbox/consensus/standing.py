@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final, Protocol
 
-from pickbox.consensus.messages import Removed, Unrecognised
+from pickbox.consensus.messages import Removed
 from pickbox.failpoints import failpoint
 
 if TYPE_CHECKING:
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from pickbox.consensus.configuration import Configuration
     from pickbox.consensus.library import Identity
+    from pickbox.consensus.links import Links
     from pickbox.consensus.messages import Message
 
 log = logging.getLogger(__name__)
@@ -25,6 +26,7 @@ class StandingCore(Protocol):
     """What this needs of the core."""
 
     identity: Identity
+    links: Links
 
     @property
     def leads(self) -> bool: ...
@@ -95,11 +97,13 @@ class Standing:
         if message.version > self._core.committed_configuration.version:
             self.set(f"this node was removed by version {message.version} of the members")
 
-    def on_unrecognised(self, message: Unrecognised) -> None:
-        """A member knows this node's id with another data directory."""
+    def on_unrecognised(self, sender: str) -> None:
+        """`sender` knows this node's id with another data directory; it may not know the latest."""
         own = self._core.identity
         mine = self._core.committed_configuration.participants.get(own.node_id)
-        if mine is None or mine.incarnation != own.incarnation:
+        if mine is not None and mine.incarnation == own.incarnation:
+            self._core.links.introduce_members([sender])
+        else:
             self.set(
                 "the cluster knows this node's id with another data directory: remove the node "
                 "from the cluster and add it again"
