@@ -82,6 +82,7 @@ class Administrator:
         for node_id in [n for n, at in self._starts.items() if at <= world.clock.now]:
             del self._starts[node_id]
             world.start(node_id)
+        self.restart_some(world.plan.restart)
         if world.happens(world.plan.wipe):
             self._wipe(world.rng.choice(world.ids))
         if world.nodes and world.happens(world.plan.change):
@@ -89,10 +90,10 @@ class Administrator:
 
     # -- nodes -----------------------------------------------------------------------------------
 
-    def restart_some(self) -> None:
+    def restart_some(self, rate: float) -> None:
         world = self._world
         for node_id in sorted(self._installed - world.nodes.keys() - self._starts.keys()):
-            if world.rng.random() < 0.7:
+            if world.happens(rate):
                 world.start(node_id)
 
     def settle(self) -> None:

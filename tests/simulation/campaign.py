@@ -8,6 +8,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import pytest
+
+from simulation import weakened
 from simulation.safe import Safe
 from simulation.stock import Stock
 from simulation.swarm import Plan, draw
@@ -28,17 +31,22 @@ class Terms:
         subject: ``safe`` or ``stock``.
         power: share of crashes that are power cuts; None leaves it to the seed.
         tcp: links neither lose, double nor reorder a message.
+        weakening: a function of `weakened`, in which to weaken the core; none if empty.
     """
 
     subject: str = "safe"
     power: float | None = None
     tcp: bool = False
+    weakening: str = ""
 
     def plan(self, seed: int) -> Plan:
         return draw(seed, power=self.power, tcp=self.tcp)
 
     def run(self, seed: int) -> Outcome:
-        return simulate(SUBJECTS[self.subject](), self.plan(seed))
+        with pytest.MonkeyPatch.context() as patch:
+            if self.weakening:
+                getattr(weakened, self.weakening)(patch)
+            return simulate(SUBJECTS[self.subject](), self.plan(seed))
 
 
 def draw_seeds(terms: Terms, seconds: float, jobs: int) -> Tally:

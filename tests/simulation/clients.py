@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Call:
-    """What was asked of a node, and what was heard."""
+    """What was asked of a node, and what was heard: `index` is the entry of a done write."""
 
     number: int
     node: str
     fate: Fate | None = None
+    index: int = 0
 
 
 class Clients:
@@ -99,7 +100,7 @@ class Clients:
             if call.number in self.excused:
                 return  # the process is gone: nobody hears what its end says
             self._open.pop(call.number, None)
-            call.fate = fate
+            call.fate, call.index = fate, index
             world.observe_commits(node_id)
             world.record(Answered(call.number, fate, index, said))
 

@@ -109,12 +109,23 @@ class Restarted:
     """A node came back from its disk, which held `durable_term` for certain.
 
     `lost` says what else was there for certain and is not any more; empty if nothing is missing.
+    `voted_for` is whom the node knows that it voted for in `term`; None if that cannot be seen.
     """
 
     node: str
     durable_term: int
     term: int
     lost: str = ""
+    voted_for: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Voted:
+    """A node said to a candidate that this has its vote in `term`."""
+
+    node: str
+    term: int
+    candidate: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +210,7 @@ Event: TypeAlias = (
     | Stood
     | Forgot
     | Restarted
+    | Voted
     | Wiped
     | Diverged
     | Installed

@@ -14,6 +14,7 @@ from simulation.promises import (
     TransfersAreTrue,
 )
 from simulation.safety import (
+    CommitsByItsOwnTerm,
     LeaderCompleteness,
     LogMatching,
     NothingDiverges,
@@ -22,6 +23,7 @@ from simulation.safety import (
     OneChangeAtATime,
     OneCluster,
     OneLeaderATerm,
+    OneVoteATerm,
     StateMachineSafety,
 )
 
@@ -52,8 +54,10 @@ def all_checkers() -> list[Checker]:
     """A new set, for one run."""
     return [
         OneLeaderATerm(),
+        OneVoteATerm(),
         LogMatching(),
         LeaderCompleteness(),
+        CommitsByItsOwnTerm(),
         StateMachineSafety(),
         NothingGoesBack(),
         OneCluster(),

@@ -79,6 +79,21 @@ class Nemesis:
             network.links[one, other].held = True
         if world.happens(plan.reset):
             network.reset(one, other)
+        if world.happens(plan.split):
+            self._split()
+
+    def _split(self) -> None:
+        """Divide the nodes in two: all see that they have lost each other, or none does."""
+        world = self._world
+        network, rng = world.network, world.rng
+        side = set(rng.sample(world.ids, rng.randint(1, len(world.ids) // 2)))
+        seen = rng.random() < 0.5
+        for (one, other), link in network.links.items():
+            if (one in side) != (other in side):
+                if seen:
+                    network.part(one, other)
+                else:
+                    link.cut = True
 
     def _mend_something(self) -> None:
         world = self._world
@@ -89,7 +104,7 @@ class Nemesis:
         for node_id in sorted(world.network.paused):
             if world.rng.random() < 0.5:
                 self._continue(node_id)
-        world.administrator.restart_some()
+        world.administrator.restart_some(0.7)
         for (one, other), link in world.network.links.items():
             if world.rng.random() < 0.5:
                 link.cut = link.held = False

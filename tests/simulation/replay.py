@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 @click.option("--subject", type=click.Choice(list(SUBJECTS)), default="safe", help="What runs.")
 @click.option("--tcp", is_flag=True, help="Links neither lose, double nor reorder a message.")
 @click.option("--power", type=float, help="Share of crashes that are power cuts, not the seed's.")
+@click.option("--weakened", default="", help="Where to weaken the core: a function of weakened.py.")
 @click.option("--tail", default=40, help="Events to show before the end.")
 def main(
     seeds: tuple[int, ...],
@@ -33,10 +34,11 @@ def main(
     subject: str,
     tcp: bool,
     power: float | None,
+    weakened: str,
     tail: int,
 ) -> None:
     """Simulate, and count the seeds that break each invariant."""
-    terms = Terms(subject, power, tcp)
+    terms = Terms(subject, power, tcp, weakened)
     if seeds:
         tally = Tally()
         for seed in seeds:

@@ -17,7 +17,7 @@ from pickbox.consensus.library import REGULAR, Identity
 from pickbox.consensus.options import Hooks, Options
 from pickbox.consensus.proposals import Fate as CoreFate
 from pickbox.consensus.proposals import Outcome
-from simulation.events import Diverged, Fate, Installed, Restarted
+from simulation.events import Diverged, Fate, Installed, Restarted, Voted
 from simulation.storage import NodeStorage
 
 if TYPE_CHECKING:
@@ -81,7 +81,8 @@ class SafeNode:
             ),
         )
         self.core.place = place
-        place.record(Restarted(place.node_id, durable_term, self.core.term, lost))
+        voted_for = (self.core.voted_for or "").partition("/")[0]
+        place.record(Restarted(place.node_id, durable_term, self.core.term, lost, voted_for))
 
     def _transport_class(self) -> type[Any]:
         outer = self
@@ -95,6 +96,8 @@ class SafeNode:
                 outer._link = self
 
             def send(self, node: Any, message: Mapping[str, Any]) -> bool:
+                if message["type"] == "vote_reply" and message["granted"] and not message["trial"]:
+                    place.record(Voted(place.node_id, message["asked"], node.id))
                 return network.send(place.node_id, node.id, msgpack.packb(message))
 
             def addNode(self, node: Any) -> None:  # noqa: N802 - the library's name

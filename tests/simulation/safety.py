@@ -22,6 +22,8 @@ from simulation.events import (
     Led,
     Restarted,
     Stood,
+    Voted,
+    Wiped,
 )
 
 if TYPE_CHECKING:
@@ -40,6 +42,33 @@ class OneLeaderATerm:
         leader = self._leaders.setdefault(event.term, (event.node, event.life))
         if leader != (event.node, event.life):
             yield f"{leader[0]} and {event.node} both lead term {event.term}"
+
+
+class OneVoteATerm:
+    """Who has a node's vote keeps it for the term, over restarts too."""
+
+    name = "one vote a term"
+    concerns: tuple[type[Event], ...] = (Voted, Restarted, Wiped)
+
+    def __init__(self) -> None:
+        self._votes: dict[str, Voted] = {}
+
+    def see(self, event: Event) -> Iterable[str]:
+        assert isinstance(event, Voted | Restarted | Wiped)
+        last = self._votes.get(event.node)
+        if isinstance(event, Wiped):
+            self._votes.pop(event.node, None)
+        elif isinstance(event, Voted):
+            self._votes[event.node] = event
+            if last and last.term == event.term and last.candidate != event.candidate:
+                yield (
+                    f"{event.node} votes for {last.candidate} and for {event.candidate} in term "
+                    f"{event.term}"
+                )
+        elif last and last.term == event.term and event.voted_for not in (None, last.candidate):
+            yield (
+                f"{event.node} restarts in term {event.term} without its vote for {last.candidate}"
+            )
 
 
 class LogMatching:
@@ -112,6 +141,30 @@ class LeaderCompleteness:
                     f"entry of term {committed} is committed"
                 )
                 return
+
+
+class CommitsByItsOwnTerm:
+    """A leader commits entries of earlier terms only with one of its own (Raft, 5.4.2)."""
+
+    name = "own term commits"
+    concerns: tuple[type[Event], ...] = (Committed, Stood, Restarted)
+
+    def __init__(self) -> None:
+        self._decided: dict[str, Committed] = {}
+
+    def see(self, event: Event) -> Iterable[str]:
+        assert isinstance(event, Committed | Stood | Restarted)
+        if isinstance(event, Committed):
+            if event.voters:
+                self._decided[event.node] = event
+            return
+        last = self._decided.pop(event.node, None)
+        if isinstance(event, Stood) and last and last.index == event.commit:
+            if last.term != last.in_term:
+                yield (
+                    f"{event.node} commits up to {last.index} in term {last.in_term}, and the last "
+                    f"entry is of term {last.term}"
+                )
 
 
 class StateMachineSafety:

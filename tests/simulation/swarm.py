@@ -22,10 +22,12 @@ class Plan:
         cold_start: seconds within which the first nodes start.
         power: share of the crashes that are power cuts; the others are kills.
         crash, blackout: one node ends; all do, at the same moment.
+        restart: a node that has ended is started again, as by a supervisor.
         pause: a node is stopped, or goes on with the time that it had looked up.
         refuse, indispose: a disk fails; a state machine's disk does.
         part, cut, hold, reset: a connection is down; one way of it loses all, or keeps all for
             later; it breaks.
+        split: the nodes are divided in two, which do not reach each other.
         heal: some of what is broken is mended.
         change, wipe: the members are changed; a data directory is lost.
         transfer, snapshot: the leader hands over; a node makes a snapshot.
@@ -43,6 +45,7 @@ class Plan:
     power: float
     crash: float
     blackout: float
+    restart: float
     pause: float
     refuse: float
     indispose: float
@@ -50,6 +53,7 @@ class Plan:
     cut: float
     hold: float
     reset: float
+    split: float
     heal: float
     write: float
     read: float
@@ -81,6 +85,8 @@ def draw(seed: int, *, power: float | None = None, tcp: bool = False) -> Plan:
         reorder=perhaps(0.2),
         linger=perhaps(0.5),
     )
+    # In some seeds members come and go all the time: what that breaks takes a series of changes.
+    turnover = rng.random() < 0.3
     drawn_power = rng.choice((0.0, 0.5, 1.0))
     return Plan(
         seed=seed,
@@ -95,6 +101,7 @@ def draw(seed: int, *, power: float | None = None, tcp: bool = False) -> Plan:
         power=drawn_power if power is None else power,
         crash=perhaps(0.03),
         blackout=perhaps(0.005),
+        restart=rng.choice((0.0, 0.0, 0.1, 1.0)),
         pause=perhaps(0.03),
         refuse=perhaps(0.01),
         indispose=perhaps(0.01),
@@ -102,11 +109,12 @@ def draw(seed: int, *, power: float | None = None, tcp: bool = False) -> Plan:
         cut=perhaps(0.05),
         hold=perhaps(0.05),
         reset=perhaps(0.05),
+        split=perhaps(0.02),
         heal=rng.uniform(0.02, 0.1),
         write=rng.choice((0.2, 1.0, 4.0)),
         read=rng.choice((0.0, 0.3)),
         transfer=perhaps(0.02),
-        change=perhaps(0.1),
+        change=rng.uniform(0.1, 0.3) if turnover else perhaps(0.1),
         wipe=perhaps(0.01),
         snapshot=perhaps(0.01),
         snapshot_every=rng.randint(3, 50),

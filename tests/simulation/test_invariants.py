@@ -25,6 +25,8 @@ from simulation.events import (
     Operation,
     Restarted,
     Stood,
+    Voted,
+    Wiped,
 )
 from simulation.invariants import Invariants, all_checkers
 
@@ -49,7 +51,8 @@ CHANGED = Committed("a", 4, 1, SECOND, 1, ("a", "c"), ALL)
 HANDED_OVER = Answered(5, Fate.DONE, 0, "b")
 NEXT = Led("b", 2, 1, (0, 1, 1, 1))
 STOOD = Stood("b", 2, 4, 4, 77)
-BACK = Restarted("c", 1, 1)
+VOTE = Voted("c", 2, "b")
+BACK = Restarted("c", 2, 2, voted_for="b")
 END = Ended("b", {"a": 4, "b": 4}, {"a": 77, "b": 77})
 
 GOOD: list[Event] = [
@@ -73,8 +76,9 @@ GOOD: list[Event] = [
     *[Appended(n, 4, 1, 1, SECOND) for n in "ac"],
     CHANGED,
     Answered(4, Fate.DONE, 4),
-    BACK,
     Called(5, "a", Operation.TRANSFER, term=1),
+    VOTE,
+    BACK,
     NEXT,
     HANDED_OVER,
     Appended("b", 5, 2, 1, b"noop"),
@@ -116,6 +120,8 @@ MUTATIONS: list[tuple[str, str, list[Event]]] = [
         "one leader a term",
         with_one(lambda e: Led("b", 2, 1, (0, 1, 1, 1), life=2), NEXT),
     ),
+    ("a vote for another", "one vote a term", with_one(lambda e: Voted("c", 2, "a"), BACK)),
+    ("a vote forgotten", "one vote a term", without(BACK, replace(BACK, voted_for=""))),
     (
         "another command under the same index and term",
         "log matching",
@@ -135,6 +141,11 @@ MUTATIONS: list[tuple[str, str, list[Event]]] = [
         "a leader with another entry there",
         "leader completeness",
         without(NEXT, Led("b", 2, 1, (0, 1, 0, 1))),
+    ),
+    (
+        "an entry of an earlier term committed by itself",
+        "own term commits",
+        without(DECIDED, replace(DECIDED, in_term=2)),
     ),
     (
         "another command applied",
@@ -248,6 +259,12 @@ def test_a_good_history_breaks_nothing() -> None:
 def test_a_leader_of_an_older_term_than_the_commit_needs_not_hold_it() -> None:
     late = Led("c", 2, 1, (0, 1))
     assert "leader completeness" not in broken([Committed("a", 3, 1, b"x", 3), late])
+
+
+def test_a_wiped_node_may_vote_anew() -> None:
+    votes = [Voted("c", 2, "a"), Voted("c", 2, "b")]
+    assert broken(votes) == {"one vote a term"}
+    assert broken([votes[0], Wiped("c"), votes[1]]) == set()
 
 
 def test_what_only_its_writer_knew_may_be_written_anew_after_a_power_loss() -> None:

@@ -22,10 +22,10 @@ TESTS = Path(__file__).parent.parent
 def test_a_cluster_without_faults_keeps_every_promise() -> None:
     calm = replace(
         draw(1, power=0.0),
-        voters=3, spares=0, mutual=False, skew=0.0, cold_start=0.0, steps=150, weather=Weather(delay_max=0.002), crash=0, blackout=0, pause=0,
-        refuse=0, indispose=0, part=0, cut=0, hold=0, reset=0, change=0, wipe=0, transfer=0, snapshot=0,
-        write=1.0, read=0.3, step_seconds=0.02, snapshot_every=10_000,
-        batch_bytes=1 << 16,
+        voters=3, spares=0, steps=150, step_seconds=0.02, write=1.0, read=0.3, mutual=False,
+        weather=Weather(delay_max=0.002), skew=0.0, cold_start=0.0, crash=0, blackout=0, restart=0,
+        pause=0, refuse=0, indispose=0, part=0, cut=0, hold=0, reset=0, split=0, change=0, wipe=0,
+        transfer=0, snapshot=0, snapshot_every=10_000, batch_bytes=1 << 16,
     )  # fmt: skip
     outcome = simulate(Stock(), calm)
     assert outcome.violations == []

@@ -209,6 +209,15 @@ def introduces_nobody(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Links, "introduce_members", _nothing)
 
 
+def knows_members_by_its_log_alone(patch: pytest.MonkeyPatch) -> None:
+    """Found: a member that was away refused a leader that had lost its data and joined anew."""
+
+    def recognises(self: Any, node_id: str, incarnation: bytes) -> bool:
+        return bool(self._core.configuration.recognises(node_id, incarnation))
+
+    patch.setattr(Links, "recognises", recognises)
+
+
 # -- reads and transfers -------------------------------------------------------------------------
 
 
@@ -261,33 +270,3 @@ def says_too_soon_that_it_has_handed_over(patch: pytest.MonkeyPatch) -> None:
         tick(self)
 
     patch.setattr(Handover, "tick", hasty)
-
-
-ALL: list[Weakening] = [
-    acknowledges_before_its_sync,
-    counts_itself_before_its_sync,
-    forgets_its_vote,
-    syncs_no_segment,
-    believes_the_kernel_at_its_start,
-    syncs_no_snapshot_names,
-    votes_for_anybody,
-    votes_twice,
-    begins_with_a_majority,
-    knows_nobody_by_its_data,
-    records_no_data_directories_of_two,
-    campaigns_only_in_force,
-    takes_what_does_not_fit,
-    truncates_what_matches,
-    acknowledges_all_that_it_has,
-    commits_with_one_too_few,
-    commits_older_terms_by_counting,
-    counts_learners,
-    changes_members_while_changing,
-    changes_members_at_once_when_elected,
-    links_only_to_those_in_force,
-    introduces_nobody,
-    reads_without_a_round,
-    reads_by_its_clock,
-    reads_before_its_term_is_committed,
-    says_too_soon_that_it_has_handed_over,
-]

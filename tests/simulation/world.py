@@ -276,7 +276,7 @@ class World:
                 continue
             if write is None or write.fate in (Fate.REFUSED, Fate.UNKNOWN):
                 write = self.clients.write_to_leader()
-            elif write.fate is Fate.DONE and self._is_calm():
+            elif write.fate is Fate.DONE and self._is_calm(write.index):
                 break
         members = self.administrator.members_in_good_standing()
         self.record(
@@ -288,11 +288,13 @@ class World:
             )
         )
 
-    def _is_calm(self) -> bool:
+    def _is_calm(self, done: int) -> bool:
+        """One leads, nobody waits, and all are equally far: not only as far as before `done`."""
         members = [self.nodes[n] for n in self.administrator.members_in_good_standing()]
         stands = {(n.commit, n.applied, n.state) for n in members}
         leaders = sum(n.leads for n in members)
-        return leaders == 1 and len(stands) == 1 and not self.clients.waiting
+        news = all(n.applied >= done for n in members)
+        return leaders == 1 and len(stands) == 1 and news and not self.clients.waiting
 
 
 @contextmanager
