@@ -12,6 +12,7 @@ _SHIM = Path(__file__).with_name("shim.c")
 _TOLD = struct.Struct("4q")
 _DONE = struct.Struct("4q")
 _FULL = struct.Struct("64s")
+_REBOOTS = struct.Struct("q")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,8 @@ class Control:
     def __init__(self, file: Path, shim: Path) -> None:
         self._file = file
         self._shim = shim
-        size = _TOLD.size + _DONE.size + _FULL.size
+        self._reboots = 0
+        size = _TOLD.size + _DONE.size + _FULL.size + _REBOOTS.size
         file.write_bytes(bytes(size))
         with file.open("r+b") as opened:
             self._memory = mmap.mmap(opened.fileno(), size)
@@ -62,6 +64,11 @@ class Control:
         *numbers, full = astuple(disturbance)
         _FULL.pack_into(self._memory, _TOLD.size + _DONE.size, full.encode())
         _TOLD.pack_into(self._memory, 0, *numbers)
+
+    def reboot(self) -> None:
+        """From now on the machine is in another boot, as it is after a loss of power."""
+        self._reboots += 1
+        _REBOOTS.pack_into(self._memory, _TOLD.size + _DONE.size + _FULL.size, self._reboots)
 
     def disturbed(self) -> Disturbed:
         """What was disturbed so far."""

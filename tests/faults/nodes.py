@@ -98,13 +98,17 @@ class IsolatedCluster(Cluster):
         self._inflicted["paused"] += 1
 
     def cut_power(self, node_ids: Iterable[str], cut: str, seed: str) -> None:
-        """Nodes end in the same moment, and their disks lose what `cut` says (`unsynced.CUTS`)."""
+        """Nodes end in the same moment, and their disks lose what `cut` says (`unsynced.CUTS`).
+
+        They find themselves in another boot of their machines, by which they know.
+        """
         node_ids = list(node_ids)
         self.kill(self[node_id] for node_id in node_ids)
         for node_id in node_ids:
             volume = self.volumes[node_id]
             assert isinstance(volume, LossyVolume), "make the cluster with lossy=True"
             self.powerless.add(node_id)
+            self._controls[node_id].reboot()
             self._inflicted["powered_off"] += 1
             self._inflicted.update(volume.cut_power(cut, f"{seed}/{node_id}"))
 

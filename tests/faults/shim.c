@@ -26,6 +26,7 @@ struct control {
     int64_t clock_nanoseconds; /* that the wall clock is ahead */
     int64_t fsyncs_delayed, fsyncs_failed, writes_refused, clocks_shifted; /* done so far */
     char full[64]; /* writes to paths that contain this find no space; empty: none */
+    int64_t reboots; /* losses of power so far: the machine's boot has another name after each */
 };
 
 static struct control nothing;
@@ -124,6 +125,30 @@ int posix_fallocate64(int descriptor, off64_t offset, off64_t length) {
 
 int posix_fallocate(int descriptor, off_t offset, off_t length) {
     return posix_fallocate64(descriptor, offset, length);
+}
+
+/* -- the boot of the machine -------------------------------------------------------------- */
+
+/* What /proc says of it cannot be changed, so after a loss of power another text is read. */
+static int boot_id(void) {
+    char text[64];
+    int descriptor = memfd_create("boot_id", MFD_CLOEXEC);
+    if (descriptor < 0) return -1;
+    int length = snprintf(text, sizeof text, "%08llx-0000-4000-8000-000000000000\n",
+                          (unsigned long long)control->reboots);
+    if (write(descriptor, text, (size_t)length) != length) return -1;
+    lseek(descriptor, 0, SEEK_SET);
+    return descriptor;
+}
+
+int open64(const char *path, int flags, ...) {
+    REAL("open64", int, const char *, int, ...);
+    va_list rest;
+    va_start(rest, flags);
+    mode_t mode = flags & (O_CREAT | __O_TMPFILE) ? va_arg(rest, mode_t) : 0;
+    va_end(rest);
+    if (control->reboots && !strcmp(path, "/proc/sys/kernel/random/boot_id")) return boot_id();
+    return real(path, flags, mode);
 }
 
 /* -- the wall clock ----------------------------------------------------------------------- */

@@ -6,6 +6,7 @@ import errno
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,7 +15,6 @@ from faults.control import Control, Disturbance, build_shim
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 HOUR, YEAR = 3600, 365 * 86400
 
@@ -156,3 +156,16 @@ def test_one_place_is_full_and_no_other(child: Child) -> None:
     child.control.disturb(Disturbance())
     assert child("failing(lambda: insert(database))") is None
     assert child.control.disturbed().writes_refused >= 2
+
+
+def test_after_a_loss_of_power_the_boot_of_the_machine_is_another(child: Child) -> None:
+    boot = "open('/proc/sys/kernel/random/boot_id').read()"
+    real = Path("/proc/sys/kernel/random/boot_id").read_text()
+    found = [child(boot)]
+    for _ in range(2):
+        child.control.reboot()
+        child.control.disturb(Disturbance())
+        found += [child(boot), child(boot)]
+    assert found[0] == real
+    assert found[1] == found[2] != found[3] == found[4]
+    assert real not in found[1:]
