@@ -2,7 +2,8 @@
 
 Whatever they replace or remove they take out in the same moment (renameat2(2)), so that it is known
 exactly what an edit was made on, whatever nodes do to the same name meanwhile. They sync what they
-did, so that it outlasts a loss of power.
+did, so that it outlasts a loss of power. After one, they leave a folder alone until its node is
+ready: before, it may hold what the loss has left of files that were placed.
 """
 
 from __future__ import annotations
@@ -57,6 +58,8 @@ class FolderClient:
         path = self._new_name(kind) if drawn < 0.2 or drawn > 0.8 else self._name(kind)
         nodes = self._rng.sample(self._nodes, 2) if kind == SHARED else [self._cluster[kind]]
         for node in nodes:
+            if node.node_id in self._cluster.dark:
+                continue
             with contextlib.suppress(OSError):  # no space, no power, no such name, or it is taken
                 if drawn < 0.2 or drawn > 0.8:
                     self._make(node, path)
@@ -141,9 +144,10 @@ class FolderClient:
 
 
 class Reader:
-    """Reads whatever is in the folders: it is complete, at any moment."""
+    """Reads whatever is in the folders of nodes that have power: it is complete, at any moment."""
 
     def __init__(self, cluster: IsolatedCluster, record: Record, rng: random.Random) -> None:
+        self._cluster = cluster
         self._nodes = list(cluster)
         self._record = record
         self._rng = rng
@@ -151,6 +155,8 @@ class Reader:
     def look(self) -> None:
         """One file, drawn."""
         node = self._rng.choice(self._nodes)
+        if node.node_id in self._cluster.dark:
+            return
         try:
             directory = node.files / self._rng.choice(("http", FOLDER))
             file = self._rng.choice(sorted(directory.iterdir()) or [directory])

@@ -34,6 +34,9 @@ class IsolatedCluster(Cluster):
 
     Attributes:
         powerless: nodes whose power was cut so far.
+        dark: those of them that were not ready since: what is in their folders is nobody's word,
+            and people do not use them.
+        power_cuts: node -> how often its power was cut.
     """
 
     def __init__(self, directory: Path, network: Network, *, lossy: bool, **settings: str) -> None:
@@ -43,6 +46,8 @@ class IsolatedCluster(Cluster):
         self.authority = Authority(directory / "tls")
         self._inflicted: Counter[str] = Counter()
         self.powerless: set[str] = set()
+        self.dark: set[str] = set()
+        self.power_cuts: Counter[str] = Counter()
         shim = build_shim(directory)
         self._controls = {
             node: Control(directory / f"{node}.control", shim) for node in network.addresses
@@ -80,6 +85,7 @@ class IsolatedCluster(Cluster):
             what = f"{node.node_id} is ready; its log: {node.log}"
             wait_until(lambda: node.ready() or not node.running(), what, seconds)  # noqa: B023
             assert node.running(), f"{node.node_id} has ended: {node.events()[-1]}"
+            self.dark.discard(node.node_id)
 
     def volume(self, node_id: str) -> Path:
         """Where the volume of a node is: its data directory is on it, alone."""
@@ -103,7 +109,9 @@ class IsolatedCluster(Cluster):
         They find themselves in another boot of their machines, by which they know.
         """
         node_ids = list(node_ids)
+        self.dark.update(node_ids)
         self.kill(self[node_id] for node_id in node_ids)
+        self.power_cuts.update(node_ids)  # what they said before, they said before the cut
         for node_id in node_ids:
             volume = self.volumes[node_id]
             assert isinstance(volume, LossyVolume), "make the cluster with lossy=True"

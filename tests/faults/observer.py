@@ -24,20 +24,28 @@ _NO_ANSWER = (urllib3.exceptions.HTTPError, OSError, ValueError, KeyError)
 
 
 class Leadership:
-    """Judges looks at nodes: one leader a term, terms and indexes that never go back."""
+    """Judges looks at nodes: one leader a term, terms and indexes that never go back.
+
+    A loss of power takes what a catalog has applied back; the log is applied anew.
+    """
 
     def __init__(self) -> None:
         self.wrong: list[str] = []
         self._leaders: dict[int, str] = {}
         self._last: dict[str, dict[str, Any]] = {}
+        self._power_cuts: dict[str, int] = {}
 
-    def see(self, node_id: str, status: dict[str, Any]) -> None:
-        """Judge one look at one node."""
+    def see(self, node_id: str, status: dict[str, Any], power_cuts: int = 0) -> None:
+        """Judge one look at one node, whose power was cut so often before it."""
         if not status["term"]:
             return  # it has not opened its log yet
         last = self._last.get(node_id, {})
         # Not the commit index, which starts anew with the process: Raft keeps it in memory only.
-        for figure in ("term", "applied_index"):
+        figures = ["term"]
+        if self._power_cuts.get(node_id, 0) == power_cuts:
+            figures.append("applied_index")
+        self._power_cuts[node_id] = power_cuts
+        for figure in figures:
             before, now = last.get(figure, 0), status[figure]
             if now < before:
                 self.wrong.append(f"{node_id}: {figure} went back from {before} to {now}")
@@ -92,7 +100,8 @@ class Observer:
         while not self._stopping.wait(0.3):
             for node in self._cluster:
                 with contextlib.suppress(*_NO_ANSWER):
-                    self.leadership.see(node.node_id, self._status(node))
+                    cuts = self._cluster.power_cuts[node.node_id]
+                    self.leadership.see(node.node_id, self._status(node), cuts)
                 with contextlib.suppress(psutil.Error, AssertionError):
                     process = psutil.Process(node.pid)
                     with process.oneshot():

@@ -35,6 +35,16 @@ def test_what_raft_forbids_is_found(node: str, status: dict[str, object], senten
     assert any(sentence in found for found in judge.wrong)
 
 
+def test_a_loss_of_power_takes_back_what_was_applied_and_no_term() -> None:
+    judge = Leadership()
+    judge.see("node1", look("leader", 3, 10))
+    judge.see("node1", look("follower", 3, 5), power_cuts=1)
+    assert judge.wrong == []
+    judge.see("node1", look("follower", 3, 4), power_cuts=1)
+    judge.see("node1", look("follower", 2, 4), power_cuts=2)
+    assert len(judge.wrong) == 2
+
+
 @pytest.mark.parametrize("what", ["memory_bytes", "files", "threads"])
 def test_what_grows_beyond_its_bound_is_found_once(what: str) -> None:
     bounds = {"memory_bytes": MEMORY_BYTES, "files": FILES, "threads": THREADS}
