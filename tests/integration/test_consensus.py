@@ -19,6 +19,7 @@ from pickbox.changes import Kind, Put, Receipt, Status, Submission
 from pickbox.codec import encode_command
 from pickbox.consensus import LogUnusable, RaftConsensus
 from pickbox.consensus.identity import WrongIdentity, accept_copy, claim_identity
+from pickbox.consensus.log import LogStopped
 from pickbox.consensus.log.segment import segment_name
 from pickbox.consensus.options import Options
 from pickbox.errors import ChangeRefused, ChangeTooEarly, NoLeader, OutcomeUnknown
@@ -67,7 +68,7 @@ class Member:
             on_applied=lambda index, touched, submissions: None,
             on_loaded=self.loaded.set,
             before_snapshot=lambda: None,
-            on_recalled=lambda submissions, paths: None,
+            on_recalled=lambda index, submissions: None,
         )
         self.log = RaftConsensus(
             self.settings,
@@ -230,6 +231,23 @@ def test_another_node_leads_when_the_leader_is_gone_and_nothing_is_lost(trio: Tr
         assert all(has(trio.members[node], name) for name in names)
     gone.start()
     wait_until(lambda: has(gone, "after"))
+
+
+def test_a_disk_that_refuses_the_log_ends_the_node_and_is_no_surprise(
+    trio: Trio, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    commit(trio, "before")
+    leader = trio.leader()
+    assert leader.log._assembled is not None
+
+    def refuse() -> None:
+        raise LogStopped("the disk refused the log")
+
+    monkeypatch.setattr(leader.log._assembled.log, "sync", refuse)
+    with pytest.raises((NoLeader, OutcomeUnknown)):
+        leader.log.propose(command("refused"), 1.0)
+    wait_until(lambda: leader.fatal == ["the log stopped: the disk refused the log"])
+    assert "tick_failed" not in caplog.messages
 
 
 def test_leadership_moves_to_the_node_that_was_named(trio: Trio) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from pickbox.consensus.assembly import Assembled, LogUnusable, assemble
 from pickbox.consensus.divergence import note_divergence
+from pickbox.consensus.log import LogStopped
 from pickbox.consensus.membership import LATER
 from pickbox.consensus.messages import MESSAGE_TYPES
 from pickbox.consensus.options import Hooks
@@ -266,6 +267,8 @@ class RaftConsensus:
             while not self._stopping.is_set():
                 core.doTick(_LONGEST_WAIT if self._picture_is_current(core) else _PICTURE_AGE)
                 self._after_tick(core)
+        except LogStopped as error:  # it has said so itself: the disk refuses
+            self._fail(f"the log stopped: {error}")
         except Exception as error:
             log.exception("tick_failed")
             self._fail(f"the log stopped: {error}")
