@@ -17,7 +17,7 @@ from pickbox.status import ClusterStatus, NodeStatus
 from pickbox.storage.paths import display
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from pickbox.consensus import RaftConsensus
     from pickbox.observability.metrics import Metrics
@@ -57,6 +57,8 @@ class Control:
         peers: Peers,
         credentials: Credentials,
         metrics: Metrics,
+        *,
+        opening: Callable[[], str] = lambda: "",
     ) -> None:
         self._settings = settings
         self._consensus = consensus
@@ -68,6 +70,7 @@ class Control:
         self._peers = peers
         self._credentials = credentials
         self._metrics = metrics
+        self._opening = opening
         self._draining = False
         self._totals: tuple[float, tuple[int, int]] = (0.0, (0, 0))
         self._cluster: tuple[float, ClusterStatus] | None = None
@@ -80,8 +83,10 @@ class Control:
 
     def live(self) -> bool:
         """Whether the node's own threads still turn."""
-        parts = (self._consensus, self._watcher, self._placer, self._proposer)
-        return all(part.alive() for part in parts)
+        alive = self._consensus.alive() and self._proposer.alive()
+        if self._opening():
+            return alive  # after a loss of power the folder is left alone for a while
+        return alive and self._watcher.alive() and self._placer.alive()
 
     def health(self) -> Health:
         """Every check, made now."""
@@ -102,6 +107,7 @@ class Control:
             Probe("leader", self._leader_check),
             Probe("quorum", self._quorum_check),
             Probe("caught_up", self._lag_check),
+            Probe("power", self._opening),
             Probe("scan", self._scan_check),
             Probe("folder", self._folder_check),
             Probe("held_deletes", self._held_check),

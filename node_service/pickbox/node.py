@@ -44,16 +44,18 @@ from pickbox.storage.disk import DiskGuard, sync_filesystem
 from pickbox.storage.power import PowerRecord
 from pickbox.storage.staging import Staging
 from pickbox.storage.state import StateDatabase
+from pickbox.storage.synced import SyncedFolder
 from pickbox.storage.tree import FileTree
 from pickbox.storage.versions import Versions
 from pickbox.watcher import Watcher
+from pickbox.watcher.after_power_loss import AfterPowerLoss
 from pickbox.watcher.doubt import Doubts
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
-    from pickbox.changes import Entry, Put, Submission
+    from pickbox.changes import Entry, Submission
     from pickbox.seams import Members
     from pickbox.settings import Settings
     from pickbox.tls import Credentials
@@ -80,7 +82,6 @@ class Node:
         self.metrics = Metrics(settings.node_id)
         self.counts = counts = ReplicationCounts(self.metrics)
         self._open_volume(settings)
-        self._in_doubt = self.power.may_have_failed()
         self.peers = Peers(settings.node_id, credentials)
 
         self.content = LocalContent(
@@ -91,6 +92,7 @@ class Node:
             self.versions,
             self._offered,
             settings.node_id,
+            self._in_doubt,
         )
         self.fetcher = Fetcher(self.peers, self.staging, self.content, self.disk, counts)
         steps = PlacementSteps(
@@ -115,11 +117,12 @@ class Node:
         machine = StateMachine(
             self.catalog,
             self.inline,
-            in_folder=self._is_in_folder,
+            in_folder=self.content.is_in_folder,
             on_applied=self._applied,
             on_loaded=self._loaded,
-            before_snapshot=self._sync_volume,
-            on_recalled=self.doubts.note,
+            before_snapshot=self._sync_folder,
+            on_recalled=self._recalled,
+            on_recalled_from=self.doubts.note_snapshot,
         )
         self.consensus = RaftConsensus(
             settings,
@@ -145,6 +148,15 @@ class Node:
             self.disk,
             self.metrics,
         )
+        self.barrier = LeaderBarrier(settings.node_id, self.consensus, self.peers)
+        self.after_power_loss = AfterPowerLoss(
+            self.power,
+            self.doubts,
+            self.synced,
+            barrier=self.barrier,
+            wants=self.placer.wants,
+            open_folder=self._open_folder,
+        )
         self.control = Control(
             settings,
             self.consensus,
@@ -156,6 +168,7 @@ class Node:
             self.peers,
             credentials,
             self.metrics,
+            opening=lambda: self.after_power_loss.reason,
         )
         self.membership = MemberChanges(settings, self.consensus, self.control, self.peers)
         self._build_listeners(settings)
@@ -166,20 +179,16 @@ class Node:
         """Start every part; the listeners first, so that a taken port stops it all."""
         self.listeners.start()
         self.consensus.start()
-        if self._in_doubt:
-            self.doubts.settle()
-            self._in_doubt = False
-        self.power.note_start()
         self.membership.start()
         self.proposer.start()
-        self.placer.start(self.watcher)
-        self.watcher.start()
+        self.after_power_loss.start()
         threading.Thread(target=self._keep_house, name="housekeeping", daemon=True).start()
 
     def stop(self) -> None:
         """Drain, finish what is in flight, stop; within the drain timeout."""
         deadline = time.monotonic() + self.settings.drain_timeout
         self.control.drain()
+        self.after_power_loss.stop(max(0.1, (deadline - time.monotonic()) / 4))
         self.watcher.stop()
         self.listeners.stop(max(0.5, (deadline - time.monotonic()) / 2))
         self.proposer.stop(max(0.1, deadline - time.monotonic()))
@@ -191,7 +200,8 @@ class Node:
         self.catalog.close()
         with contextlib.suppress(OSError):  # then the next start looks twice
             sync_filesystem(os.fsencode(self.settings.data_dir))
-            self.power.note_clean_stop()
+            if not self.after_power_loss.in_doubt:
+                self.power.note_clean_stop()
         log.info("stopped")
 
     def ask_to_stop(self) -> None:
@@ -207,6 +217,7 @@ class Node:
     def _open_volume(self, settings: Settings) -> None:
         base = os.fsencode(settings.data_dir)
         os.makedirs(base, mode=0o755, exist_ok=True)
+        self.power = PowerRecord(os.path.join(base, b"boot"))
         self.disk = DiskGuard(base, settings.disk_reserve)
         self.state = StateDatabase(os.path.join(base, b"state.db"))
         self.tree = FileTree(os.path.join(base, b"files"))
@@ -219,12 +230,12 @@ class Node:
             os.path.join(base, b"versions"), self.state, settings.versions_keep
         )
         self.catalog = Catalog(os.fsdecode(os.path.join(base, b"catalog.db")))
-        self.staging.recover(self.catalog.has_content)
-        self.power = PowerRecord(os.path.join(base, b"boot"))
-        self.doubts = Doubts(self.tree, self.state, self.catalog)
+        in_doubt = self.power.may_have_failed()
+        self.staging.recover(self.catalog.has_content, in_doubt=in_doubt)
+        self.synced = SyncedFolder(base, self.state, self.catalog, self._sync_volume)
+        self.doubts = Doubts(self.tree, self.state, self.catalog, self.staging, self.synced)
 
     def _build_listeners(self, settings: Settings) -> None:
-        barrier = LeaderBarrier(settings.node_id, self.consensus, self.peers)
         files = Files(
             settings,
             self.catalog,
@@ -232,7 +243,7 @@ class Node:
             self.proposer,
             Intake(settings, self.staging, self.disk),
             bring=self._bring,
-            barrier=barrier,
+            barrier=self.barrier,
             accepting=self.control.not_accepting,
             serving=self.control.not_serving,
         )
@@ -251,9 +262,19 @@ class Node:
     def _offered(self, digest: bytes) -> bytes | None:
         return self.watcher.offered(digest)
 
-    def _is_in_folder(self, submission: Submission, put: Put) -> bool:
-        """Whether the folder holds a put's content; not to be trusted after a loss of power."""
-        return not self._in_doubt and self.content.is_in_folder(submission, put)
+    def _in_doubt(self) -> bool:
+        """Whether the folder may be other than this node knows."""
+        return self.after_power_loss.in_doubt
+
+    def _recalled(self, index: int, submissions: Sequence[Submission]) -> None:
+        if self._in_doubt():
+            self.doubts.note(index, submissions)
+
+    def _open_folder(self, wrong: Collection[bytes]) -> None:
+        """Begin to place and to watch; the paths `wrong` are not what they should be."""
+        self.placer.request(wrong)
+        self.placer.start(self.watcher)
+        self.watcher.start()
 
     def _hand_over(self, sock: ssl.SSLSocket, node_id: str, address: str) -> None:
         self.peer_server.hand_over(sock, node_id, address)
@@ -277,6 +298,8 @@ class Node:
         self, index: int, touched: Sequence[bytes], submissions: Sequence[Submission]
     ) -> None:
         """On the tick thread: note what to place; count how long changes took to get here."""
+        if self._in_doubt():
+            self.doubts.note_touched(index, touched)
         self.placer.request(touched)
         now = time.time()
         for submission in submissions:
@@ -287,10 +310,25 @@ class Node:
         return self.catalog.has_content(digest) and not self.content.is_placed(digest)
 
     def _loaded(self) -> None:
+        """Another node's snapshot says what is to be placed: no log entry will."""
         self.watcher.rescan("snapshot")
+        if not self._in_doubt():
+            threading.Thread(target=self._sync_loaded, name="sync", daemon=True).start()
+
+    def _sync_loaded(self) -> None:
+        """Until this is done, or the next snapshot made, a loss of power puts all in doubt."""
+        try:
+            self.synced.sync()
+        except (OSError, sqlite3.Error) as error:
+            log.warning("folder_not_synced", extra={"fields": {"why": str(error)}})
+
+    def _sync_folder(self) -> None:
+        """Before log entries are let go: what they placed must be on the disk."""
+        self.after_power_loss.wait_settled()
+        self.synced.sync()
 
     def _sync_volume(self) -> None:
-        """Before log entries are let go: what they carried must be on the disk."""
+        """Have on the disk what was written, and what the log's entries carried."""
         with self.metrics.fsync_duration.labels(target="volume").time():
             self.inline.flush()
             sync_filesystem(os.fsencode(self.settings.data_dir))
@@ -303,6 +341,8 @@ class Node:
     def _keep_house(self) -> None:
         """Remove what is kept for a time only."""
         while not self._stop_asked.wait(_HOUSEKEEPING):
+            if self._in_doubt():
+                continue  # what is needed is not known
             try:
                 self.staging.sweep(_STAGING_KEPT, self._is_awaited)
                 self.versions.sweep()

@@ -296,6 +296,9 @@ class StateMachine(Protocol):
             OSError: the disk refuses; nothing was applied, and the same command comes again.
         """
 
+    def recall_from(self, path: str, index: int) -> None:
+        """After a restart: the last snapshot is at `path`, and has all commands up to `index`."""
+
     def recall(self, index: int, command: bytes) -> None:
         """After a restart: see a command since the last snapshot again, applied or not."""
 

@@ -143,7 +143,7 @@ class PlacingNode(Node):
             on_applied=lambda index, touched, submissions: self.placer.request(touched),
             on_loaded=lambda: None,
             before_snapshot=lambda: None,
-            on_recalled=lambda submissions, paths: None,
+            on_recalled=lambda index, submissions: None,
         )
         self.log = LocalLog(self.data / "log", machine)
         self.placer._dirty = watcher = self._watcher_with_interrupts()

@@ -52,7 +52,7 @@ class Machine:
             on_applied=lambda index, touched, submissions: self.touched.extend(touched),
             on_loaded=lambda: None,
             before_snapshot=lambda: None,
-            on_recalled=lambda submissions, paths: None,
+            on_recalled=lambda index, submissions: None,
         )
         self.index = itertools.count(2)
         self.ids = itertools.count(1)

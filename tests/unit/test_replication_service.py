@@ -107,7 +107,7 @@ class Service:
             on_applied=lambda index, touched, submissions: None,
             on_loaded=lambda: None,
             before_snapshot=lambda: None,
-            on_recalled=lambda submissions, paths: None,
+            on_recalled=lambda index, submissions: None,
         )
         self.log = LogOfOne(machine)
         content = LocalContent(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pickbox.storage.digest import digest_bytes
-from pickbox.storage.staging import Staging
+from pickbox.storage.staging import STRAY_SUFFIX, Staging
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -252,3 +252,31 @@ def test_what_a_killed_process_was_taking_in_is_thrown_away(
     assert os.listdir(directory) == [digest_bytes(b"whole").hex().encode() + b".part"]
     writer.discard()
     download.discard()
+
+
+def test_after_a_loss_of_power_a_name_says_nothing_of_the_content(
+    staging: Staging, directory: bytes
+) -> None:
+    staging.put(DIGEST, CONTENT)
+    with open(staging.path(DIGEST), "r+b") as file:
+        file.write(bytes(512))
+    staging.recover(lambda digest: True, in_doubt=True)
+    assert not staging.has(DIGEST, len(CONTENT))
+    assert read(staging, digest_bytes(bytes(512) + CONTENT[512:])) is not None
+
+
+def test_after_a_loss_of_power_all_content_is_kept(staging: Staging) -> None:
+    """The catalog may not know yet, until the log is applied, what is needed."""
+    staging.put(DIGEST, CONTENT)
+    assert staging.claim(DIGEST) is not None
+    staging.recover(lambda digest: False, in_doubt=True)
+    assert read(staging, DIGEST) == CONTENT
+
+
+def test_an_edit_that_was_set_aside_keeps_its_name(staging: Staging, directory: bytes) -> None:
+    stray = staging.scratch() + STRAY_SUFFIX
+    with open(stray, "wb") as file:
+        file.write(CONTENT)
+    for in_doubt in (False, True):
+        staging.recover(lambda digest: True, in_doubt=in_doubt)
+        assert os.listdir(directory) == [os.path.basename(stray)]

@@ -103,6 +103,8 @@ def _assemble(
     log, store = open_log(settings, on_sync)
     addresses = {peer.node_id: peer.address for peer in settings.peers.values()}
     voters = {node_id: Participant(address) for node_id, address in addresses.items()}
+    if store.latest is not None:
+        machine.recall_from(store.data_path(store.latest), store.latest.machine_index)
     for index, command in _commands_since_snapshot(log, store):
         machine.recall(index, command)
     try:

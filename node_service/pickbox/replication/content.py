@@ -31,6 +31,7 @@ class LocalContent:
 
     Args:
         offered: the folder's path of content that the watcher is about to propose.
+        in_doubt: whether ``lstat`` says nothing, as after a loss of power: then all is read.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class LocalContent:
         versions: Versions,
         offered: Callable[[bytes], bytes | None],
         node_id: str,
+        in_doubt: Callable[[], bool] = lambda: False,
     ) -> None:
         self._tree = tree
         self._inline = inline
@@ -50,15 +52,16 @@ class LocalContent:
         self._versions = versions
         self._offered = offered
         self._node_id = node_id
+        self._in_doubt = in_doubt
 
     def open(self, digest: bytes, size: int) -> BinaryIO | None:
         """The content from its first byte, or None if this node does not have it."""
         return (
             self._inline.open(digest)
             or self._staging.open(digest)
-            or self._open_in_folder(digest, size)
+            or self._as_named(self._open_in_folder(digest, size), digest)
             or self._open_offered(digest, size)
-            or self._versions.open(digest)
+            or self._as_named(self._versions.open(digest), digest)
         )
 
     def has(self, digest: bytes, size: int) -> bool:
@@ -86,11 +89,13 @@ class LocalContent:
     def is_in_folder(self, submission: Submission, put: Put) -> bool:
         """Whether the folder holds the content of `put` at its path; looks at no content.
 
+        Never so while all is in doubt.
+
         Size and time alone say it only where the watcher has just read the file: another content of
         the same size and time may be there, and were that believed on every node, none would keep
         the new one.
         """
-        stat = self._tree.lstat(put.path)
+        stat = None if self._in_doubt() else self._tree.lstat(put.path)
         if stat is None or kind_of(stat) is not Kind.FILE:
             return False
         row = self._state.get(put.path)
@@ -98,6 +103,16 @@ class LocalContent:
             return True
         taken_in_here = submission.origin == self._node_id and put.on_stale is OnStale.KEEP_BOTH
         return taken_in_here and (stat.st_size, stat.st_mtime_ns) == (put.size, put.mtime_ns)
+
+    def _as_named(self, file: BinaryIO | None, digest: bytes) -> BinaryIO | None:
+        """`file`, from its first byte; None if that is in doubt and it has another digest."""
+        if file is None or not self._in_doubt():
+            return file
+        if digest_file(file)[0] == digest:
+            file.seek(0)
+            return file
+        file.close()
+        return None
 
     def _open_in_folder(self, digest: bytes, size: int) -> BinaryIO | None:
         for row in self._state.with_digest(digest):

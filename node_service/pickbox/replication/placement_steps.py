@@ -359,14 +359,13 @@ class PlacementSteps:
 
 
 def _copy_hashing(source: BinaryIO, copy: BinaryIO) -> bytes:
-    """Copy to the end, durably if it is much; return the digest of what was copied."""
+    """Copy to the end, durably: the log has no copy. Return the digest of what was copied."""
     hasher = blake3()
     while chunk := source.read(_CHUNK):
         hasher.update(chunk)
         copy.write(chunk)
-    if copy.tell() >= _CHUNK:
-        copy.flush()
-        os.fsync(copy.fileno())
+    copy.flush()
+    os.fsync(copy.fileno())
     return hasher.digest()
 
 

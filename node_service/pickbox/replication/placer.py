@@ -19,7 +19,7 @@ from pickbox.replication.placement_steps import ContentMissing, NotYet, Placemen
 from pickbox.storage.placement import ChangedMeanwhile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from pickbox.changes import Entry
     from pickbox.replication.transfer import Fetcher
@@ -88,7 +88,8 @@ class Placer:
             self._stopping = True
             self._changed.notify_all()
         self._pool.shutdown(wait=False, cancel_futures=True)
-        self._thread.join(5.0)
+        if self._thread.ident is not None:
+            self._thread.join(5.0)
 
     def alive(self) -> bool:
         """Whether the placing thread runs."""
@@ -117,6 +118,14 @@ class Placer:
         """Whether the folder has everything that was asked for."""
         with self._changed:
             return not (self._due or self._fetching or self._working)
+
+    def wants(self, paths: Collection[bytes]) -> bool:
+        """Whether any of `paths` was asked for and is not placed yet."""
+        with self._changed:
+            return any(
+                path in self._due or path in self._fetching or self.has_in_hand(path)
+                for path in paths
+            )
 
     # -- the placing thread -----------------------------------------------------------------
 

@@ -39,8 +39,9 @@ class StateMachine:
         on_applied: called after each command with its log index and the paths it touched.
         on_loaded: called after a snapshot replaced the catalog.
         before_snapshot: makes durable what the log's entries placed, before it forgets them.
-        on_recalled: called at the start with what each entry since the last snapshot asked for,
-            and the paths of what came of it as far as that is known.
+        on_recalled: called at the start with each entry's log index and what it asked for.
+        on_recalled_from: called before with the path of the snapshot that has all entries before,
+            and the log index of its last.
     """
 
     def __init__(
@@ -52,7 +53,8 @@ class StateMachine:
         on_applied: Callable[[int, Sequence[bytes], Sequence[Submission]], None],
         on_loaded: Callable[[], None],
         before_snapshot: Callable[[], None],
-        on_recalled: Callable[[Sequence[Submission], Sequence[bytes]], None],
+        on_recalled: Callable[[int, Sequence[Submission]], None],
+        on_recalled_from: Callable[[str, int], None] | None = None,
     ) -> None:
         self._catalog = catalog
         self._inline = inline
@@ -61,6 +63,7 @@ class StateMachine:
         self._on_loaded = on_loaded
         self._before_snapshot = before_snapshot
         self._on_recalled = on_recalled
+        self._on_recalled_from = on_recalled_from
 
     @property
     def applied_index(self) -> int:
@@ -82,13 +85,18 @@ class StateMachine:
         self._on_applied(index, txn.touched, submissions)
         return receipts
 
+    def recall_from(self, path: str, index: int) -> None:
+        """After a restart: the snapshot at `path` has all entries up to `index`."""
+        if self._on_recalled_from is not None:
+            self._on_recalled_from(path, index)
+
     def recall(self, index: int, command: bytes) -> None:
         """After a restart: see a command since the last snapshot again, before any is applied.
 
         The catalog may know a file that a crash kept from being placed.
         """
         submissions = _submissions(index, command)
-        self._on_recalled(submissions, self._outcome_paths(submissions))
+        self._on_recalled(index, submissions)
         if index > self._catalog.applied_index:
             return
         for submission, put in _inline_puts(submissions):
@@ -96,12 +104,6 @@ class StateMachine:
                 continue
             if not self._in_folder(submission, put):
                 self._inline.put(put.digest, put.inline)
-
-    def _outcome_paths(self, submissions: Sequence[Submission]) -> list[bytes]:
-        """Where the changes' content went: a conflict copy has another path than its change."""
-        remembered = [self._catalog.receipt(submission.request_id) for submission in submissions]
-        receipts = [decode_receipts(found)[0] for found in remembered if found is not None]
-        return [outcome.path for receipt in receipts for outcome in receipt.outcomes]
 
     def state_hash(self) -> bytes:
         """A hash of the catalog, equal on nodes that applied the same commands."""

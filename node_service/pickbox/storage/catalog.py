@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgpack
@@ -109,8 +110,7 @@ class Catalog:
 
     def has_content(self, digest: bytes) -> bool:
         """Whether some file of the catalog has this content."""
-        query = "SELECT 1 FROM entries WHERE digest = ? AND kind = 1 LIMIT 1"
-        return self._reader().execute(query, (digest,)).fetchone() is not None
+        return _has_content(self._reader(), digest)
 
     def receipt(self, request_id: str) -> bytes | None:
         """The encoded receipt of a request that was applied, while it is remembered."""
@@ -205,6 +205,27 @@ class Catalog:
             "INSERT OR REPLACE INTO meta VALUES (?, ?)",
             (name, value),
         )
+
+
+class CatalogCopy:
+    """The catalog as it was at a snapshot. Used by one thread at a time; the file may go away.
+
+    Raises:
+        sqlite3.Error: the file cannot be read; every method may raise it.
+    """
+
+    def __init__(self, path: str) -> None:
+        uri = f"{Path(path).absolute().as_uri()}?mode=ro&immutable=1"
+        self._db = sqlite3.connect(uri, uri=True, check_same_thread=False)
+        _meta(self._db, "version")  # the first read is what opens it
+
+    def get(self, path: bytes) -> Entry | None:
+        """The entry at `path`."""
+        return _get(self._db, path)
+
+    def has_content(self, digest: bytes) -> bool:
+        """Whether some file had this content."""
+        return _has_content(self._db, digest)
 
 
 class CatalogTransaction:
@@ -321,6 +342,11 @@ def _stored_hash(db: sqlite3.Connection) -> int:
 def _get(db: sqlite3.Connection, path: bytes) -> Entry | None:
     row = db.execute(f"SELECT {_COLUMNS} FROM entries WHERE path = ?", (path,)).fetchone()  # noqa: S608 - constant
     return None if row is None else _entry(row)
+
+
+def _has_content(db: sqlite3.Connection, digest: bytes) -> bool:
+    query = "SELECT 1 FROM entries WHERE digest = ? AND kind = 1 LIMIT 1"
+    return db.execute(query, (digest,)).fetchone() is not None
 
 
 def _under(db: sqlite3.Connection, directory: bytes) -> Iterator[Entry]:

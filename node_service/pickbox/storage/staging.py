@@ -228,18 +228,24 @@ class Staging:
         """A path in staging where nothing is and that nobody else is given."""
         return self._fresh(_SCRATCH)
 
-    def recover(self, needed: Callable[[bytes], bool]) -> None:
+    def recover(self, needed: Callable[[bytes], bool], *, in_doubt: bool = False) -> None:
         """At the start, before anybody works here: put right what a killed process left.
 
         Content that was about to be placed may be this node's only copy, and was synced under its
         digest: it gets that name back if it is `needed`. What was being taken in is thrown away.
+        With `in_doubt`, after a loss of power, the catalog may not know yet what is needed, and
+        what has the name of a digest may not be what was written: all is read, and told anew.
         """
         for name in os.listdir(self._directory):
             path = os.path.join(self._directory, name)
             if name.startswith(_INCOMING):
                 _unlink(path)
-            elif name.startswith(_SCRATCH) and st.S_ISREG(os.lstat(path).st_mode):
-                self._give_back(path, needed)
+            elif not st.S_ISREG(os.lstat(path).st_mode) or name.endswith(STRAY_SUFFIX):
+                continue
+            elif name.startswith(_SCRATCH):
+                self._give_back(path, (lambda _: True) if in_doubt else needed)
+            elif in_doubt and not name.endswith(_PART):
+                self._give_back(path, lambda _: True)
 
     def _give_back(self, path: bytes, needed: Callable[[bytes], bool]) -> None:
         os.chmod(path, 0o600)  # it may be dressed already, in a mode that even we cannot read
