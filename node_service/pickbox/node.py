@@ -153,6 +153,7 @@ class Node:
             self.power,
             self.doubts,
             self.synced,
+            in_doubt=self.lost_power,
             barrier=self.barrier,
             wants=self.placer.wants,
             open_folder=self._open_folder,
@@ -230,8 +231,9 @@ class Node:
             os.path.join(base, b"versions"), self.state, settings.versions_keep
         )
         self.catalog = Catalog(os.fsdecode(os.path.join(base, b"catalog.db")))
-        in_doubt = self.power.may_have_failed()
-        self.staging.recover(self.catalog.has_content, in_doubt=in_doubt)
+        used = self.state.count() > 0 or self.catalog.applied_index > 0
+        self.lost_power = self.power.may_have_failed(used=used)
+        self.staging.recover(self.catalog.has_content, in_doubt=self.lost_power)
         self.synced = SyncedFolder(base, self.state, self.catalog, self._sync_volume)
         self.doubts = Doubts(self.tree, self.state, self.catalog, self.staging, self.synced)
 
@@ -313,14 +315,7 @@ class Node:
         """Another node's snapshot says what is to be placed: no log entry will."""
         self.watcher.rescan("snapshot")
         if not self._in_doubt():
-            threading.Thread(target=self._sync_loaded, name="sync", daemon=True).start()
-
-    def _sync_loaded(self) -> None:
-        """Until this is done, or the next snapshot made, a loss of power puts all in doubt."""
-        try:
-            self.synced.sync()
-        except (OSError, sqlite3.Error) as error:
-            log.warning("folder_not_synced", extra={"fields": {"why": str(error)}})
+            self.synced.sync_soon()
 
     def _sync_folder(self) -> None:
         """Before log entries are let go: what they placed must be on the disk."""

@@ -360,6 +360,7 @@ class Start:
             self.record,
             doubts,
             folder.synced,
+            in_doubt=self.record.may_have_failed(),
             barrier=self._barrier,
             wants=lambda paths: self.placing and bool(paths),
             open_folder=lambda wrong: self.opened.append(set(wrong)),
@@ -433,10 +434,11 @@ def test_a_disk_that_refuses_is_asked_again(
 def test_only_a_reboot_without_a_clean_stop_is_a_loss_of_power(tmp_path: Path) -> None:
     record = PowerRecord(bytes(tmp_path / "boot"))
     assert record.may_have_failed()
+    assert not record.may_have_failed(used=False)  # the first start of all
     record.note_start()
     assert not record.may_have_failed()  # kill -9 loses nothing that was written
     (tmp_path / "boot").write_text("another boot of the machine")
-    assert record.may_have_failed()
+    assert record.may_have_failed(used=False)  # the databases may have gone back to nothing
     record.note_clean_stop()
     assert not record.may_have_failed()
 

@@ -19,13 +19,18 @@ class PowerRecord:
     def __init__(self, path: bytes) -> None:
         self._path = path
 
-    def may_have_failed(self) -> bool:
-        """Whether the node neither stopped cleanly nor died in this boot of the machine."""
+    def may_have_failed(self, *, used: bool = True) -> bool:
+        """Whether the node neither stopped cleanly nor died in this boot of the machine.
+
+        Args:
+            used: whether there is anything from a start before. If not, and no file says so either,
+                this is the first one: the file is written before anything is placed.
+        """
         try:
             with open(self._path, "rb") as file:
                 return file.read() not in (_CLEAN, _boot_id())
         except FileNotFoundError:
-            return True
+            return used
 
     def note_start(self) -> None:
         """From here on, writes that are not synced depend on the machine."""

@@ -8,6 +8,7 @@ paths are kept in ``state.db``, with the log index up to which all others are du
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sqlite3
 import threading
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from pickbox.storage.catalog import Catalog
     from pickbox.storage.state import StateDatabase
+
+log = logging.getLogger(__name__)
 
 _SCHEMA: Final = (
     "CREATE TABLE IF NOT EXISTS unsynced (path BLOB PRIMARY KEY, digest BLOB) WITHOUT ROWID",
@@ -77,6 +80,16 @@ class SyncedFolder:
                 connection.executemany("INSERT OR REPLACE INTO unsynced VALUES (?, ?)", behind)
                 connection.execute("INSERT OR REPLACE INTO synced VALUES (1, ?)", (index,))
             self._sync()
+
+    def sync_soon(self) -> None:
+        """`sync` on a thread of its own. Should it fail, the one before is still what counts."""
+        threading.Thread(target=self._try_to_sync, name="sync", daemon=True).start()
+
+    def _try_to_sync(self) -> None:
+        try:
+            self.sync()
+        except (OSError, sqlite3.Error) as error:
+            log.warning("folder_not_synced", extra={"fields": {"why": str(error)}})
 
     def _not_placed(self) -> list[tuple[bytes, bytes | None]]:
         """Where rows and catalog differ; the databases compare, as there may be many."""

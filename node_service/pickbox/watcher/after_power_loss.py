@@ -42,6 +42,7 @@ class AfterPowerLoss:
         doubts: Doubts,
         synced: SyncedFolder,
         *,
+        in_doubt: bool,
         barrier: Callable[[float], None],
         wants: Callable[[Collection[bytes]], bool],
         open_folder: Callable[[Collection[bytes]], None],
@@ -57,7 +58,7 @@ class AfterPowerLoss:
         self._stopping = threading.Event()
         self._wrong: Collection[bytes] = ()
         self._thread = threading.Thread(target=self._run, name="after-power-loss", daemon=True)
-        if not power.may_have_failed():
+        if not in_doubt:
             self._settled.set()
 
     @property
