@@ -26,6 +26,7 @@ class Operation:
         index: the log index that the answer named; 0 if none.
         version: the version that the answer named; 0 if none.
         destination: where a move took it; it is to happen only while nothing is there.
+        expected_version: the version that the condition named; 0 if none.
     """
 
     client: int
@@ -40,6 +41,7 @@ class Operation:
     index: int = 0
     version: int = 0
     destination: str = ""
+    expected_version: int = 0
 
     @property
     def group(self) -> str:

@@ -67,6 +67,7 @@ class _Request:
     conditional: bool = False
     expected: str | None = None
     destination: str = ""
+    expected_version: int = 0
 
 
 class HttpClient:
@@ -127,22 +128,34 @@ class HttpClient:
     def _put(self, path: str) -> None:
         key, drawn = self._key(), self._rng.random()
         conditional, expected, headers = False, None, {"Idempotency-Key": key}
+        version = 0
         if drawn < 0.1:
             conditional = True
             headers["If-None-Match"] = "*"
         elif drawn < 0.4 and path in self._known:
             conditional = True
-            expected = self._expect(path, headers)
+            expected, version = self._expect(path, headers)
         self._record.issued.add(key)
         body = content_of(key, self._rng.choice(SIZES))
         self._write(
-            _Request("put", path, "PUT", _FILES + path, headers, body, key, conditional, expected)
+            _Request(
+                "put",
+                path,
+                "PUT",
+                _FILES + path,
+                headers,
+                body,
+                key,
+                conditional,
+                expected,
+                expected_version=version,
+            )
         )
 
     def _delete(self, path: str) -> None:
         headers = {"Idempotency-Key": self._key()}
         conditional = path in self._known and self._rng.random() < 0.5
-        expected = self._expect(path, headers) if conditional else None
+        expected, version = self._expect(path, headers) if conditional else (None, 0)
         self._write(
             _Request(
                 "delete",
@@ -153,6 +166,7 @@ class HttpClient:
                 b"",
                 conditional=conditional,
                 expected=expected,
+                expected_version=version,
             )
         )
 
@@ -164,7 +178,17 @@ class HttpClient:
         body = json.dumps(wanted).encode()
         self._write(
             _Request(
-                "move", path, "POST", "/api/v1/move", headers, body, token, True, token, destination
+                "move",
+                path,
+                "POST",
+                "/api/v1/move",
+                headers,
+                body,
+                token,
+                True,
+                token,
+                destination,
+                base,
             )
         )
 
@@ -172,10 +196,10 @@ class HttpClient:
         self._count += 1
         return f"c{self._number}-{self._count}"
 
-    def _expect(self, path: str, headers: dict[str, str]) -> str:
+    def _expect(self, path: str, headers: dict[str, str]) -> tuple[str, int]:
         token, version = self._known[path]
         headers["If-Match"] = f'"{version}"'
-        return token
+        return token, version
 
     def _write(self, request: _Request) -> None:
         called = time.monotonic()
@@ -198,6 +222,7 @@ class HttpClient:
                 document.get("index", 0),
                 version,
                 request.destination,
+                request.expected_version,
             )
         )
         if outcome == "done" and request.token is not None:

@@ -8,7 +8,7 @@ linearizability is local). It trusts nothing that the cluster says of itself but
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,7 +24,19 @@ class TooHard(Exception):
     """The search did not end within its bound: the history is neither right nor wrong."""
 
 
-State = tuple[str | None, ...]
+class Held(NamedTuple):
+    """What is at a path.
+
+    Attributes:
+        token: of its content.
+        moved: the version that a move gave it, None if that is not known; 0 if it was put there.
+    """
+
+    token: str
+    moved: int | None = 0
+
+
+State = tuple[Held | None, ...]
 """What is at each path, the paths sorted."""
 
 
@@ -96,17 +108,36 @@ class _Search:
         """Whether the operation could have had its outcome in `state`."""
         found = state[self._places[operation.path]]
         if operation.kind == "get":
-            return operation.outcome == "unknown" or operation.token == found
+            read = None if found is None else found.token
+            return operation.outcome == "unknown" or operation.token == read
         if not operation.conditional and not operation.destination:
             return operation.outcome != "refused" or found is None  # there was nothing to delete
-        holds = operation.expected == found if operation.conditional else found is not None
-        if operation.destination:
-            holds = holds and state[self._places[operation.destination]] is None
-        return holds is (operation.outcome != "refused")
+        holds = _holds(operation, found) if operation.conditional else found is not None
+        if operation.destination and state[self._places[operation.destination]] is not None:
+            holds = False
+        return holds is None or holds is (operation.outcome != "refused")
 
     def _changed(self, operation: Operation, state: State) -> State:
         new = list(state)
-        new[self._places[operation.path]] = None if operation.destination else operation.token
-        if operation.destination:
-            new[self._places[operation.destination]] = operation.token
+        token = operation.token
+        here = None if operation.destination or token is None else Held(token)
+        new[self._places[operation.path]] = here
+        if operation.destination and token is not None:
+            new[self._places[operation.destination]] = Held(token, operation.version or None)
         return tuple(new)
+
+
+def _holds(operation: Operation, found: Held | None) -> bool | None:
+    """Whether what was expected is there; None if nobody can say.
+
+    A condition names a version, and what was moved away and back has another one.
+    """
+    if found is None or operation.expected is None:
+        return found is None and operation.expected is None
+    if found.token != operation.expected:
+        return False
+    if found.moved == 0:
+        return True
+    if found.moved is None or not operation.expected_version:
+        return None
+    return found.moved == operation.expected_version

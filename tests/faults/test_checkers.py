@@ -235,6 +235,19 @@ def test_a_refused_condition_must_not_have_held() -> None:
     assert is_linearizable([put, replace(refused, expected="other")])
 
 
+def test_what_was_moved_away_and_back_is_not_what_was_expected_before() -> None:
+    """Its content is the same, and its version is another."""
+    put = Operation(1, "put", A, "one", 0.0, 1.0, index=1, version=1)
+    back = Operation(1, "move", B, "one", 5.0, 6.0, "done", True, "one", 5, 5, A, 3)
+    history = [put, move(3.0, "one"), back]
+    refused = Operation(2, "put", A, "two", 7.0, 8.0, "refused", True, "one", expected_version=1)
+    done = replace(refused, outcome="done", index=7, version=7)
+    assert is_linearizable([*history, refused])
+    assert not is_linearizable([*history, done])
+    assert is_linearizable([*history, replace(done, expected_version=5)])
+    assert not is_linearizable([*history, replace(refused, expected_version=5)])
+
+
 def test_a_delete_that_found_nothing_must_have_had_nothing_to_find() -> None:
     put = Operation(1, "put", "a", "one", 0.0, 1.0, index=1, version=1)
     missed = Operation(2, "delete", "a", None, 2.0, 3.0, "refused")
