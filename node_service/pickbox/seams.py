@@ -146,19 +146,17 @@ class Member:
 
     Attributes:
         voter: whether it is counted; a learner gets the log and votes on nothing.
-        reached_at: where this node looks for it: where the settings say, unless the log has
-            changed the address since the start.
+        places: where to look for it, likeliest first: settings or log may be out of date.
     """
 
     node_id: str
     address: str
     voter: bool = True
-    reached_at: str = ""
+    places: tuple[str, ...] = ()
 
-    @property
-    def places(self) -> tuple[str, ...]:
-        """Where to look for it, one after the other: settings or log may be out of date."""
-        return tuple(dict.fromkeys((self.reached_at or self.address, self.address)))
+    def __post_init__(self) -> None:
+        if not self.places:
+            object.__setattr__(self, "places", (self.address,))
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,6 +150,15 @@ def test_a_peer_whose_address_changed_is_found_by_either_side(
     ticking(a, there, until=lambda: "a0" in a.connected)
 
 
+def test_a_peer_is_looked_for_in_one_place_after_the_other(
+    made: Callable[..., Endpoint],
+) -> None:
+    stranger, a, z = made("s"), made("a"), made("z")
+    a.add("z", "127.0.0.1:1")
+    z.add("a", "127.0.0.1:1", f"127.0.0.1:{stranger.port}", f"127.0.0.1:{a.port}")
+    ticking(a, z, until=lambda: [a.connected, z.connected] == [{"z"}, {"a"}])
+
+
 def test_p22_a_new_connection_of_a_peer_closes_the_old_one(
     made: Callable[..., Endpoint], authority: Authority
 ) -> None:

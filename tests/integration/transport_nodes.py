@@ -79,8 +79,8 @@ class Endpoint:
             (up.add if what == "up" else up.discard)(node_id)
         return up
 
-    def add(self, node_id: str, address: str) -> None:
-        self.transport.addNode(Node(node_id, address=address))
+    def add(self, node_id: str, *places: str) -> None:
+        self.transport.addNode(Node(node_id, places=places))
 
     def send(self, node_id: str, message: dict[str, Any]) -> bool:
         return bool(self.transport.send(Node(node_id), message))

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 class Endpoint(Protocol):
-    """The side of a link that a node has. `wanted` are its peers: id -> address."""
+    """The side of a link that a node has. `wanted` are its peers: id -> where to look."""
 
-    wanted: dict[str, str]
+    wanted: dict[str, tuple[str, ...]]
 
     @property
     def address(self) -> str: ...
@@ -153,8 +153,8 @@ class Network:
         if first is None or second is None:
             return False
         wants = b in first.wanted, a in second.wanted
-        finds = first.wanted.get(b) == second.address or second.wanted.get(a) == first.address
-        return finds and (all(wants) if self._mutual else any(wants))
+        finds = second.address in first.wanted.get(b, ()), first.address in second.wanted.get(a, ())
+        return any(finds) and (all(wants) if self._mutual else any(wants))
 
     def reconcile(self) -> None:
         """Bring connections up and down as nodes, partitions and membership want them."""

@@ -55,7 +55,7 @@ class SafeNode:
     def __init__(self, place: Place, storage: NodeStorage) -> None:
         self.place = place
         self.address = place.address
-        self.wanted: dict[str, str] = {}
+        self.wanted: dict[str, tuple[str, ...]] = {}
         self._machine = storage.machine
         self._link: Any = None
         log, store, lost = storage.open()
@@ -101,7 +101,7 @@ class SafeNode:
                 return network.send(place.node_id, node.id, msgpack.packb(message))
 
             def addNode(self, node: Any) -> None:  # noqa: N802 - the library's name
-                outer.wanted[node.id] = node.address
+                outer.wanted[node.id] = node.places
 
             def dropNode(self, node: Any) -> None:  # noqa: N802
                 outer.wanted.pop(node.id, None)

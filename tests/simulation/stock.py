@@ -34,7 +34,7 @@ class _Transport(Transport):  # type: ignore[misc]
         super().__init__(node, own, others)
         self._node = node
         node.link = self
-        node.wanted.update({other.id: other.id for other in others})
+        node.wanted.update({other.id: (other.id,) for other in others})
 
     ready = True
 
@@ -43,7 +43,7 @@ class _Transport(Transport):  # type: ignore[misc]
         return place.network.send(place.node_id, node.id, message)
 
     def addNode(self, node: Any) -> None:  # noqa: N802 - the library's name
-        self._node.wanted[node.id] = node.id
+        self._node.wanted[node.id] = (node.id,)
 
     def dropNode(self, node: Any) -> None:  # noqa: N802
         self._node.wanted.pop(node.id, None)
@@ -60,7 +60,7 @@ class StockNode(SyncObj):  # type: ignore[misc]
         self.place = place
         self.address = place.node_id
         self.link: Any = None
-        self.wanted: dict[str, str] = {}
+        self.wanted: dict[str, tuple[str, ...]] = {}
         self._journal = journal
         self._asked: list[Answer] = []
         plan, durable_term = place.plan, journal.durable_term

@@ -97,7 +97,7 @@ class Place:
 class Node(Protocol):
     """A running node."""
 
-    wanted: dict[str, str]
+    wanted: dict[str, tuple[str, ...]]
 
     @property
     def address(self) -> str: ...

@@ -198,8 +198,9 @@ def links_only_to_those_in_force(patch: pytest.MonkeyPatch) -> None:
 
     def follow(self: Any, leaving: Any) -> None:
         participants = self._core.configuration.participants
-        addresses = {n: p.address for n, p in participants.items()} or self._contacts
-        self._core.set_peers({**leaving, **addresses})
+        places = {n: (p.address,) for n, p in participants.items()}
+        told = {n: (address,) for n, address in self._contacts.items()}
+        self._core.set_peers({**leaving, **(places or told)})
 
     patch.setattr(Links, "follow_members", follow)
 

@@ -56,8 +56,8 @@ def change(cluster: Cluster, kind: str, *arguments: str) -> Outcome:
     return outcomes[0]
 
 
-def addresses(cluster: Cluster, node_id: str) -> dict[str, str]:
-    return {node.id: node.address for node in cluster.nodes[node_id].otherNodes}
+def places(cluster: Cluster, node_id: str) -> dict[str, tuple[str, ...]]:
+    return {node.id: node.places for node in cluster.nodes[node_id].otherNodes}
 
 
 # -- members whose address changes ----------------------------------------------------------------
@@ -83,7 +83,8 @@ def test_a_cluster_whose_addresses_have_all_changed_finds_itself_by_its_settings
     for node_id in "ABC":
         cluster.crash(node_id)
         cluster.start(node_id, contacts=settings)
-        assert addresses(cluster, node_id) == {n: settings[n] for n in set("ABC") - {node_id}}
+        others = set("ABC") - {node_id}
+        assert places(cluster, node_id) == {n: (settings[n], f"{n}:1") for n in others}
     cluster.network.heal()
     commit(cluster, b"y")
 
@@ -100,7 +101,19 @@ def test_an_address_that_the_log_changes_counts_more_than_the_settings(cluster: 
     assert change(cluster, "move", moved, "elsewhere:2").fate is Fate.COMMITTED
     cluster.run(0.5)
     for node_id in (leader, other):
-        assert addresses(cluster, node_id)[moved] == "elsewhere:2"
+        assert places(cluster, node_id)[moved] == ("elsewhere:2",)
+
+
+def test_a_member_that_moved_before_the_start_is_looked_for_where_settings_and_log_say(
+    cluster: Cluster,
+) -> None:
+    cluster.elect()
+    moved, other = cluster.followers()
+    assert change(cluster, "move", moved, "elsewhere:2").fate is Fate.COMMITTED
+    cluster.run(0.5)
+    cluster.crash(other)
+    cluster.start(other, contacts={node_id: f"{node_id}:1" for node_id in "ABC"})
+    assert places(cluster, other)[moved] == (f"{moved}:1", "elsewhere:2")
 
 
 def test_a_node_that_joins_looks_where_the_log_says_whatever_its_settings_say(
@@ -112,18 +125,18 @@ def test_a_node_that_joins_looks_where_the_log_says_whatever_its_settings_say(
     assert change(cluster, "move", moved, "elsewhere:2").fate is Fate.COMMITTED
     settings = {node_id: f"{node_id}:1" for node_id in "ABCD"}
     cluster.start("D", joining=True, contacts=settings)
-    assert addresses(cluster, "D")[moved] == f"{moved}:1"
+    assert places(cluster, "D")[moved] == (f"{moved}:1",)
     cluster.network.heal()
     assert change(cluster, "add_learner", "D", "D:1").fate is Fate.COMMITTED
-    cluster.until(lambda: addresses(cluster, "D")[moved] == "elsewhere:2")
+    cluster.until(lambda: places(cluster, "D")[moved] == ("elsewhere:2",))
 
 
 def test_settings_that_name_the_node_itself_make_no_link_to_it(cluster: Cluster) -> None:
     cluster.crash("A")
     cluster.start("A", contacts={node_id: f"{node_id}:1" for node_id in "ABC"})
-    assert set(addresses(cluster, "A")) == {"B", "C"}
+    assert set(places(cluster, "A")) == {"B", "C"}
     cluster.start("D", joining=True, contacts={node_id: f"{node_id}:1" for node_id in "ABCD"})
-    assert set(addresses(cluster, "D")) == {"A", "B", "C"}
+    assert set(places(cluster, "D")) == {"A", "B", "C"}
 
 
 # -- starts ----------------------------------------------------------------------------------------

@@ -65,7 +65,7 @@ class SafeSyncObj(LibraryNode):
         bootstrap: the first configuration of a new cluster, the same on all of its nodes; None
             on a node that will be added to a cluster. Looked at only when the log is empty.
         contacts: id -> address, as the settings say; whom to listen to while no configuration is
-            known, and where to look for members until the log records another address.
+            known, and where to look for members first until the log records another address.
         rng: the only source of chance.
 
     Raises:
@@ -303,7 +303,7 @@ class SafeSyncObj(LibraryNode):
         self.connect_members()
         if self.leads:
             self.appending.reconfigure(self.configuration)
-        self._hooks.on_configuration(self.configuration, self.addresses)
+        self._hooks.on_configuration(self.configuration, self.places)
 
     def connect_members(self) -> None:
         """Keep links to the members in force, and to those who are just leaving."""

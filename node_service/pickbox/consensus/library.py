@@ -174,7 +174,7 @@ class LibraryNode(SyncObj):  # type: ignore[misc]  # the library has no types
         self.rng = rng
         self._given_log = raft_log
         self._held: list[tuple[str, Message]] = []
-        self._addresses: dict[str, str] = {}
+        self._places: dict[str, tuple[str, ...]] = {}
         self._nodes: dict[str, Node] = {}
         self._linked: set[str] = set()
         self._waker = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -321,21 +321,21 @@ class LibraryNode(SyncObj):  # type: ignore[misc]  # the library has no types
         return node_id in self._linked
 
     @property
-    def addresses(self) -> dict[str, str]:
-        """Where links to the peers are kept, by id."""
-        return dict(self._addresses)
+    def places(self) -> dict[str, tuple[str, ...]]:
+        """Where the peers are looked for, by id."""
+        return dict(self._places)
 
-    def set_peers(self, addresses: Mapping[str, str]) -> None:
-        """Have the transport keep links to just these nodes: id -> address."""
-        wanted = {n: a for n, a in addresses.items() if n != self.node_id}
-        for node_id in [n for n in self._addresses if self._addresses[n] != wanted.get(n)]:
-            del self._addresses[node_id], self._nodes[node_id]
+    def set_peers(self, places: Mapping[str, tuple[str, ...]]) -> None:
+        """Have the transport keep links to just these nodes: id -> addresses, likeliest first."""
+        wanted = {n: p for n, p in places.items() if n != self.node_id}
+        for node_id in [n for n in self._places if self._places[n] != wanted.get(n)]:
+            del self._places[node_id], self._nodes[node_id]
             self._SyncObj__otherNodes.discard(Node(node_id))
             self._SyncObj__transport.dropNode(Node(node_id))
-        for node_id, address in wanted.items():
-            if node_id not in self._addresses:
-                self._addresses[node_id] = address
-                self._nodes[node_id] = Node(node_id, address=address)
+        for node_id, found_at in wanted.items():
+            if node_id not in self._places:
+                self._places[node_id] = found_at
+                self._nodes[node_id] = Node(node_id, places=found_at)
                 self._SyncObj__otherNodes.add(self._node(node_id))
                 self._SyncObj__transport.addNode(self._node(node_id))
 
@@ -360,7 +360,7 @@ class LibraryNode(SyncObj):  # type: ignore[misc]  # the library has no types
         return bool(self._held)
 
     def _node(self, node_id: str) -> Node:
-        return self._nodes.get(node_id) or Node(node_id, address="")
+        return self._nodes.get(node_id) or Node(node_id, places=())
 
     def _SyncObj__onNodeConnected(self, node: Node) -> None:  # noqa: N802 - the library's name
         self._linked.add(str(node.id))

@@ -27,7 +27,7 @@ class LinkedCore(Protocol):
     def configuration(self) -> Configuration: ...
     @property
     def committed_configuration(self) -> Configuration: ...
-    def set_peers(self, addresses: Mapping[str, str]) -> None: ...
+    def set_peers(self, places: Mapping[str, tuple[str, ...]]) -> None: ...
     def send(self, node_id: str, message: Message) -> bool: ...
 
 
@@ -46,7 +46,7 @@ class Links:
         self._recorded_at_start = {n: p.address for n, p in at_start.participants.items()}
         self._introduced = Configuration()
 
-    def follow_members(self, leaving: Mapping[str, str]) -> None:
+    def follow_members(self, leaving: Mapping[str, tuple[str, ...]]) -> None:
         """Keep links to the members, to those who are `leaving`, and to who was introduced.
 
         Who was removed is a member until that is committed: it may lead, and undo the removal.
@@ -55,18 +55,19 @@ class Links:
         participants = {**committed.participants, **self._core.configuration.participants}
         if self._has_news:
             participants = {**self._introduced.participants, **participants}
-        addresses = {n: self._address(n, p.address) for n, p in participants.items()}
-        self._core.set_peers({**leaving, **(addresses or self._contacts)})
+        places = {n: self._places(n, p.address) for n, p in participants.items()}
+        told = {n: (address,) for n, address in self._contacts.items()}
+        self._core.set_peers({**leaving, **(places or told)})
 
-    def _address(self, node_id: str, recorded: str) -> str:
-        """Where to look for a member: where the settings say, unless the log has changed it since.
+    def _places(self, node_id: str, recorded: str) -> tuple[str, ...]:
+        """Where to look for a member: where settings and log say, for either may be out of date.
 
-        When all members have moved while they were down, the log cannot know. Who was not in the
-        log at the start is where it says: it was told later than the settings were written.
+        When all members have moved while they were down, the log cannot know. What it says now and
+        did not say at the start is newer than any settings.
         """
         if recorded != self._recorded_at_start.get(node_id):
-            return recorded
-        return self._contacts.get(node_id, recorded)
+            return (recorded,)
+        return tuple(dict.fromkeys((self._contacts.get(node_id, recorded), recorded)))
 
     @property
     def _has_news(self) -> bool:

@@ -36,7 +36,7 @@ class Hooks:
     """
 
     on_role: Callable[[Role, int, str | None], None] = _nothing
-    on_configuration: Callable[[Configuration, Mapping[str, str]], None] = _nothing
+    on_configuration: Callable[[Configuration, Mapping[str, tuple[str, ...]]], None] = _nothing
     on_standing: Callable[[str], None] = _nothing
     on_diverged: Callable[[int], None] = _nothing
     on_snapshot: Callable[[int], None] = _nothing

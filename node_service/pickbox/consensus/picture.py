@@ -35,14 +35,14 @@ def status_of(core: SafeSyncObj) -> ConsensusStatus:
     )
 
 
-def members_of(configuration: Configuration, addresses: Mapping[str, str]) -> Members:
-    """The members as the other parts of a node know them; `addresses` is where others are met."""
+def members_of(configuration: Configuration, places: Mapping[str, tuple[str, ...]]) -> Members:
+    """The members as the other parts of a node know them; `places` is where others are met."""
     nodes = [
         Member(
             node_id,
             participant.address,
             node_id in configuration.voters,
-            addresses.get(node_id, participant.address),
+            places.get(node_id, (participant.address,)),
         )
         for node_id, participant in sorted(configuration.participants.items())
     ]

@@ -326,9 +326,9 @@ class RaftConsensus:
         self._picture_at = 0.0
 
     def _configuration_changed(
-        self, configuration: Configuration, addresses: Mapping[str, str]
+        self, configuration: Configuration, places: Mapping[str, tuple[str, ...]]
     ) -> None:
-        self._members = members_of(configuration, addresses)
+        self._members = members_of(configuration, places)
         self._on_members(self._members)
 
     def _standing_changed(self, reason: str) -> None:

@@ -54,9 +54,9 @@ class Standing:
         self.reason = ""
 
     @property
-    def leaving(self) -> dict[str, str]:
-        """Nodes that were just removed: id -> address. They are still listened to."""
-        return {node_id: address for node_id, (address, _) in self._leaving.items()}
+    def leaving(self) -> dict[str, tuple[str, ...]]:
+        """Nodes that were just removed: id -> places. They are still listened to."""
+        return {node_id: (address,) for node_id, (address, _) in self._leaving.items()}
 
     def set(self, reason: str) -> None:
         if reason != self.reason:

@@ -40,7 +40,7 @@ class Peer:
     def __init__(self, member: Member, credentials: Credentials) -> None:
         self.node_id = member.node_id
         self.places = member.places
-        self._pool = secure_pool(member.node_id, member.places, credentials)
+        self._pool = secure_pool(member.node_id, self.places, credentials)
 
     def close(self) -> None:
         """Close the connections that nobody uses."""

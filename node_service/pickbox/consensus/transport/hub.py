@@ -118,17 +118,17 @@ class Hub:
             for node_id in list(self.peers):
                 self.drop(node_id)
 
-    def add(self, node_id: str, address: str) -> None:
-        """Keep a link to `node_id`, and let it in; a known one gets a new address."""
+    def add(self, node_id: str, places: tuple[str, ...]) -> None:
+        """Keep a link to `node_id`, and let it in; a known one gets new places."""
         if node_id == self._me.node_id:
             return
         peer = self.peers.get(node_id)
         if peer is None:
             self.peers[node_id] = Peer(
-                node_id, address, self._me.node_id, self._resolver, self._introduce
+                node_id, places, self._me.node_id, self._resolver, self._introduce
             )
         else:
-            peer.address = address
+            peer.places = places
 
     def drop(self, node_id: str) -> None:
         """Close the link to `node_id`, and let it in no more."""

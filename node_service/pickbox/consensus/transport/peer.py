@@ -1,4 +1,4 @@
-"""One peer: its address, its link, and the task that brings a lost link back."""
+"""One peer: its places, its link, and the task that brings a lost link back."""
 
 from __future__ import annotations
 
@@ -31,8 +31,9 @@ _CONNECT_SECONDS: Final = 2.0
 class Peer:
     """For the transport's thread alone.
 
-    Either side may dial, so one address that is out of date on one node cuts no pair off. If both
-    do at once, the link that the node with the greater id made stays (see `may_replace`).
+    Either side may dial, and tries another place each time, so that an address that is out of date
+    cuts no pair off. If both dial at once, the link that the node with the greater id made stays
+    (see `may_replace`).
 
     Args:
         introduce: takes a connected socket through the handshake; ends with `linked`.
@@ -41,13 +42,13 @@ class Peer:
     def __init__(
         self,
         node_id: str,
-        address: str,
+        places: tuple[str, ...],
         me: str,
         resolver: Resolver,
         introduce: Callable[[socket.socket, str, Peer], Awaitable[None]],
     ) -> None:
         self.node_id = node_id
-        self.address = address
+        self.places = places
         self.traffic = Traffic()
         self.link: Link | None = None
         self._dials_first = me > node_id
@@ -56,6 +57,7 @@ class Peer:
         self._unlinked = asyncio.Event()
         self._unlinked.set()
         self._ever = False
+        self._misses = 0
         self._task = asyncio.get_running_loop().create_task(self._keep_linked())
 
     def linked(self, link: Link) -> None:
@@ -84,7 +86,8 @@ class Peer:
 
     def stop(self) -> None:
         self._task.cancel()
-        self._resolver.forget(self.address)
+        for place in self.places:
+            self._resolver.forget(place)
 
     async def _keep_linked(self) -> None:
         pause = FIRST_PAUSE
@@ -99,18 +102,18 @@ class Peer:
                 async with asyncio.timeout(2 * _CONNECT_SECONDS):
                     sock, address = await self._connect()
                     await self._introduce(sock, address, self)
-                await self._until_unlinked()
+            if self.link is None:
+                self._misses += 1
+            else:
+                await self._unlinked.wait()
             lasted = time.monotonic() - began > _LASTING and self._ever
             pause = FIRST_PAUSE if lasted else min(LONGEST_PAUSE, 2 * pause)
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
 
-    async def _until_unlinked(self) -> None:
-        if self.link is not None:
-            await self._unlinked.wait()
-
     async def _connect(self) -> tuple[socket.socket, str]:
-        failure: OSError = ConnectionError(f"{self.address} has no address")
-        for family, endpoint in await self._resolver.endpoints(self.address):
+        place = self.places[self._misses % len(self.places)]
+        failure: OSError = ConnectionError(f"{place} has no address")
+        for family, endpoint in await self._resolver.endpoints(place):
             sock = socket.socket(family, socket.SOCK_STREAM)
             sock.setblocking(False)
             try:

@@ -86,8 +86,8 @@ class TransportCounts:
 class TlsTransport(Transport):  # type: ignore[misc]  # the library has no types
     """Links to the peers. `addNode`, `dropNode`, `send`, `drain` and `wait` are the tick thread's.
 
-    A node has an ``id`` and an ``address`` (``host:port``). Messages are dicts with a ``type``, of
-    what msgpack can carry; tuples arrive as lists.
+    A node has an ``id`` and ``places`` (``host:port``, likeliest first). Messages are dicts with a
+    ``type``, of what msgpack can carry; tuples arrive as lists.
     """
 
     def __init__(
@@ -175,10 +175,10 @@ class TlsTransport(Transport):  # type: ignore[misc]  # the library has no types
     # -- the tick thread --------------------------------------------------------------------
 
     def addNode(self, node: Any) -> None:  # noqa: N802 - the library's name
-        """Keep a link to `node` and let it in; one that is known gets the address of this one."""
+        """Keep a link to `node` and let it in; one that is known gets the places of this one."""
         self._nodes[node.id] = node
         if self._hub is not None:
-            self._on_loop(functools.partial(self._hub.add, node.id, node.address))
+            self._on_loop(functools.partial(self._hub.add, node.id, node.places))
 
     def dropNode(self, node: Any) -> None:  # noqa: N802 - the library's name
         """Close the link to `node`; nothing of it is delivered any more."""
@@ -338,7 +338,7 @@ class TlsTransport(Transport):  # type: ignore[misc]  # the library has no types
             options.hand_over,
         )
         for node in list(self._nodes.values()):
-            hub.add(node.id, node.address)
+            hub.add(node.id, node.places)
         self._hub = hub
         # From here on `addNode` and `dropNode` reach the hub; `tryGetReady` has waited for it.
         self._running.set()
