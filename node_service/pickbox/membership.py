@@ -12,8 +12,8 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from pickbox.errors import ChangeRefused, ChangeTooEarly, NoLeader, NotFound, PickboxError
+from pickbox.members import Member, MemberChange, Members
 from pickbox.replication.peers import PeerError
-from pickbox.seams import Member, MemberChange, Members
 
 if TYPE_CHECKING:
     from pickbox.control import Control

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from pickbox.changes import Entry, Submission
-    from pickbox.seams import Members
+    from pickbox.members import Members
     from pickbox.settings import Settings
     from pickbox.tls import Credentials
 

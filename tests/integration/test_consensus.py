@@ -23,10 +23,10 @@ from pickbox.consensus.log import LogStopped
 from pickbox.consensus.log.segment import segment_name
 from pickbox.consensus.options import Options
 from pickbox.errors import ChangeRefused, ChangeTooEarly, NoLeader, OutcomeUnknown
+from pickbox.members import MemberChange
 from pickbox.observability.metrics import Metrics
 from pickbox.replication.inline import InlineContent
 from pickbox.replication.state_machine import StateMachine
-from pickbox.seams import MemberChange
 from pickbox.settings import Settings
 from pickbox.storage.catalog import Catalog
 from pickbox.storage.staging import Staging

@@ -33,8 +33,9 @@ from pickbox.errors import (
 )
 from pickbox.http.apps import create_admin_app, create_client_app, create_monitor_app
 from pickbox.http.server import Listeners
+from pickbox.members import Member, Members
 from pickbox.observability.metrics import Metrics
-from pickbox.seams import Member, Members, Written
+from pickbox.seams import Written
 from pickbox.settings import Settings
 from pickbox.status import Check, ClusterStatus, Figures, Health, HeldDeletes, NodeStatus
 from pickbox.storage.paths import check_path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,7 +14,10 @@ from pickbox.codec import decode_command
 from pickbox.errors import NoLeader, OutcomeUnknown
 from pickbox.replication.proposer import Proposer
 from pickbox.replication.transfer import Stager
-from pickbox.seams import ConsensusStatus, Member
+from pickbox.seams import ConsensusStatus
+
+if TYPE_CHECKING:
+    from pickbox.members import Member
 
 Behaviour = Callable[[list[Submission]], list[Receipt]]
 

@@ -19,13 +19,13 @@ from pickbox.changes import Kind, Put, Receipt
 from pickbox.errors import ChangeRefused, NoLeader, NotStaged
 from pickbox.http.apps import create_peer_app
 from pickbox.http.peer_server import PeerServer
+from pickbox.members import Member, MemberChange, Members
 from pickbox.observability.metrics import Metrics
 from pickbox.replication.content import LocalContent
 from pickbox.replication.inline import InlineContent
 from pickbox.replication.peers import PeerError, Peers
 from pickbox.replication.repeats import EVERY, Repeats
 from pickbox.replication.transfer import Fetcher, Stager
-from pickbox.seams import Member, MemberChange, Members
 from pickbox.storage.digest import digest_bytes
 from pickbox.storage.disk import DiskGuard
 from pickbox.storage.staging import Staging

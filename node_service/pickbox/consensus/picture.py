@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pickbox.consensus.library import Role
-from pickbox.seams import ConsensusStatus, Member, Members
+from pickbox.members import Member, Members
+from pickbox.seams import ConsensusStatus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

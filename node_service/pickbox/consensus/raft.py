@@ -22,7 +22,8 @@ from pickbox.consensus.picture import members_of, status_of
 from pickbox.consensus.proposals import Fate
 from pickbox.consensus.transport import TlsTransport, TransportOptions
 from pickbox.errors import ChangeRefused, ChangeTooEarly, NoLeader, OutcomeUnknown
-from pickbox.seams import ConsensusStatus, LogFigures, MemberChange, Members
+from pickbox.members import MemberChange, Members
+from pickbox.seams import ConsensusStatus, LogFigures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

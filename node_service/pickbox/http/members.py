@@ -13,7 +13,8 @@ from pickbox.http.parameters import Query
 from pickbox.settings import Peer, is_node_id
 
 if TYPE_CHECKING:
-    from pickbox.seams import Members, Membership
+    from pickbox.members import Members
+    from pickbox.seams import Membership
     from pickbox.settings import Settings
 
 

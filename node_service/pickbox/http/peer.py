@@ -18,7 +18,7 @@ from pickbox.changes import DIGEST_BYTES
 from pickbox.codec import encode_receipts
 from pickbox.errors import BadRequest, NotFound
 from pickbox.http.peer_server import PEER
-from pickbox.seams import MemberChange
+from pickbox.members import MemberChange
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

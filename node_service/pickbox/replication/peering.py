@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pickbox.changes import Receipt
+    from pickbox.members import MemberChange
     from pickbox.replication.content import LocalContent
     from pickbox.replication.peers import Peers
     from pickbox.replication.transfer import Fetcher, TransferMetrics
-    from pickbox.seams import Consensus, MemberChange
+    from pickbox.seams import Consensus
 
 
 class Peering:

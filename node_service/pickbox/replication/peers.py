@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from pickbox.changes import Receipt
-    from pickbox.seams import Member, MemberChange, Members
+    from pickbox.members import Member, MemberChange, Members
     from pickbox.tls import Credentials
 
 PREFIX: Final = "/peer/v1"

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from concurrent.futures import Future
 
+    from pickbox.members import Members
     from pickbox.replication.content import LocalContent
     from pickbox.replication.peers import Peer, Peers
-    from pickbox.seams import Members
     from pickbox.storage.disk import DiskGuard
     from pickbox.storage.staging import StagedWriter, Staging
 
