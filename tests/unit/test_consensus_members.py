@@ -202,6 +202,19 @@ def test_a_member_that_was_away_hears_whom_to_let_in(cluster: Cluster) -> None:
     assert {n.id for n in node.otherNodes} == set("ABC") - {away}
 
 
+def test_a_member_that_was_away_hears_where_another_has_moved(cluster: Cluster) -> None:
+    leader = cluster.elect()
+    away, other = cluster.followers()
+    cluster.network.isolate(away)
+    assert change(cluster, "move", leader, "moved:1").fate is Fate.COMMITTED
+    cluster.run(0.5)
+    cluster.network.connect(away, other)
+    cluster.run(0.1)
+    node = cluster.nodes[away]
+    assert node.configuration.voters[leader].address == f"{leader}:1", "the log has not told it"
+    assert {n.id: n.places for n in node.otherNodes}[leader] == ("moved:1",)
+
+
 def replace_data(cluster: Cluster, node_id: str, away: str) -> None:
     """Remove a voter and have it back as one with an empty data directory, while one is `away`."""
     assert change(cluster, "remove", node_id).fate is Fate.COMMITTED

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from pickbox.consensus.configuration import Configuration
+from pickbox.consensus.configuration import Configuration, Participant
 from pickbox.consensus.messages import Introduction
 
 if TYPE_CHECKING:
@@ -51,10 +51,12 @@ class Links:
 
         Who was removed is a member until that is committed: it may lead, and undo the removal.
         """
-        committed = self._core.committed_configuration
-        participants = {**committed.participants, **self._core.configuration.participants}
+        known = [self._core.committed_configuration, self._core.configuration]
         if self._has_news:
-            participants = {**self._introduced.participants, **participants}
+            known.append(self._introduced)
+        participants: dict[str, Participant] = {}
+        for members in sorted(known, key=lambda members: members.version):
+            participants.update(members.participants)  # the newest knows best where a node is
         places = {n: self._places(n, p.address) for n, p in participants.items()}
         told = {n: (address,) for n, address in self._contacts.items()}
         self._core.set_peers({**leaving, **(places or told)})
