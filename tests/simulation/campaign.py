@@ -18,6 +18,8 @@ from simulation.tally import Tally
 from simulation.world import Outcome, simulate
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from simulation.subject import Subject
 
 SUBJECTS: dict[str, type[Subject]] = {"safe": Safe, "stock": Stock}
@@ -53,15 +55,24 @@ def draw_seeds(terms: Terms, seconds: float, jobs: int) -> Tally:
     """Run new seeds for as long as `seconds`, in `jobs` processes at once."""
     with multiprocessing.get_context("fork").Pool(jobs) as pool:
         total = Tally()
-        for tally in pool.starmap(_work, [(terms, seconds)] * jobs):
+        for tally in pool.starmap(run_new_seeds, [(terms, seconds)] * jobs):
             total.add(tally)
         return total
 
 
-def _work(terms: Terms, seconds: float) -> Tally:
-    tally, fresh = Tally(), random.SystemRandom()
+def run_new_seeds(terms: Terms, seconds: float) -> Tally:
+    """Run seeds that are new each time, for as long as `seconds`, in this process."""
+    fresh = random.SystemRandom()
     until = time.monotonic() + seconds
+    tally = Tally()
     while time.monotonic() < until:
-        seed = fresh.randrange(1 << 32)
+        tally.add(run_seeds(terms, [fresh.randrange(1 << 32)]))
+    return tally
+
+
+def run_seeds(terms: Terms, seeds: Iterable[int]) -> Tally:
+    """Run these."""
+    tally = Tally()
+    for seed in seeds:
         tally.take(seed, terms.run(seed))
     return tally

@@ -159,12 +159,13 @@ class CommitsByItsOwnTerm:
                 self._decided[event.node] = event
             return
         last = self._decided.pop(event.node, None)
-        if isinstance(event, Stood) and last and last.index == event.commit:
-            if last.term != last.in_term:
-                yield (
-                    f"{event.node} commits up to {last.index} in term {last.in_term}, and the last "
-                    f"entry is of term {last.term}"
-                )
+        if last is None or last.term == last.in_term:
+            return
+        if isinstance(event, Stood) and event.commit == last.index:
+            yield (
+                f"{event.node} commits up to {last.index} in term {last.in_term}, and the last "
+                f"entry is of term {last.term}"
+            )
 
 
 class StateMachineSafety:

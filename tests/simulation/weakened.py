@@ -219,6 +219,21 @@ def knows_members_by_its_log_alone(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Links, "recognises", recognises)
 
 
+def looks_where_its_log_says(patch: pytest.MonkeyPatch) -> None:
+    """Found: two that had both moved did not find each other, though one knew of it."""
+
+    def follow(self: Any, leaving: Any) -> None:
+        core = self._core
+        introduced = self._introduced.participants if self._has_news else {}
+        by_log = {**core.committed_configuration.participants, **core.configuration.participants}
+        members = {**introduced, **by_log}
+        places = {n: self._places(n, p.address) for n, p in members.items()}
+        told = {n: (address,) for n, address in self._contacts.items()}
+        core.set_peers({**leaving, **(places or told)})
+
+    patch.setattr(Links, "follow_members", follow)
+
+
 # -- reads and transfers -------------------------------------------------------------------------
 
 
