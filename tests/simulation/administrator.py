@@ -53,10 +53,13 @@ class Administrator:
         now, rng = world.clock.now, world.rng
         self._starts = {n: now + rng.uniform(0, world.plan.cold_start) for n in self._first}
         self._installed = set(self._first)
+        for node_id in self._first:
+            world.places[node_id].contacts = {n: world.places[n].address for n in self._first}
         self._committed: Configuration | None = None
         self._formed_at = 0
         self._appended: dict[bytes, Configuration] = {}
         self._asked: dict[int, Configuration] = {}
+        self._known_on: dict[str, Configuration] = {}
         self._lost: set[str] = set()
         self._remembering: set[str] = set()
         self._added_in_life: dict[str, int] = {}
@@ -72,6 +75,7 @@ class Administrator:
             return  # the published library has its own
         if isinstance(event, Appended):
             self._appended[event.command] = members
+            self._known_on[event.node] = members
         elif self._committed is None or members.version > self._committed.version:
             self._committed = members
             if members.version > 1 and not self._formed_at:
@@ -121,6 +125,7 @@ class Administrator:
         if world.elected:
             self._lost.add(node_id)
         self._remembering.discard(node_id)
+        self._known_on.pop(node_id, None)
         if node_id in world.nodes:
             world.end(node_id, "it is wiped", Ending.KILL)
         world.wipe(node_id)
@@ -183,8 +188,8 @@ class Administrator:
             made = members
         if not stale and not self._survives(made):
             return
-        if wish.kind == "add":
-            self._prepare(wish.node_id, members)
+        if wish.kind == "add" and not self._prepare(wish.node_id, members):
+            return
         if asked not in world.nodes:
             return  # it was ended, to come back as another
         call, answer = world.clients.call(asked, Operation.CHANGE)
@@ -242,11 +247,18 @@ class Administrator:
             self._starts[node_id] = world.clock.now + world.rng.uniform(0, 1)
         return Wish("move", node_id, places[node_id].address)
 
-    def _prepare(self, node_id: str, members: Configuration) -> None:
-        """Have a node ready to be added: as it was when it was removed, or with nothing on it."""
+    def _prepare(self, node_id: str, members: Configuration) -> bool:
+        """Have a node ready to be added: as it was when it was removed, or with nothing on it.
+
+        One that knows none of the members would let none in. False if it cannot be wiped now.
+        """
         world = self._world
-        if node_id in self._installed and world.happens(0.5):
+        if node_id in self._installed and (
+            self._is_strange(node_id, members) or world.happens(0.5)
+        ):
             self._wipe(node_id)
+            if self._is_strange(node_id, members):
+                return False
         place = world.places[node_id]
         place.bootstraps = False
         self._added_in_life[node_id] = place.life
@@ -254,3 +266,8 @@ class Administrator:
         self._installed.add(node_id)
         if node_id not in world.nodes:
             self._starts[node_id] = world.clock.now + world.rng.uniform(0, 1)
+        return True
+
+    def _is_strange(self, node_id: str, members: Configuration) -> bool:
+        known = self._known_on.get(node_id)
+        return known is not None and not known.participants.keys() & members.participants.keys()
