@@ -1,4 +1,4 @@
-"""The ``pickbox`` command. It talks HTTP to a node; only ``serve`` and ``doctor`` look inside.
+"""The ``pickbox`` command: HTTP to a node; ``serve``, ``doctor`` and ``recover`` look inside.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 a precondition failed or something else
 is in the way, 5 not ready, no leader or no answer in time (try again), 6 the token is missing or
