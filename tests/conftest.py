@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 from cluster import Cluster
 
+from nothing_skipped import pytest_sessionfinish  # noqa: F401 - a hook
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -78,3 +80,26 @@ def test_a_scenario_passes_only_when_all_of_it_ran(
     put_command(tmp_path, "molecule", f"cat <<'END'\n{output}\nEND\nexit {code}")
     done = run("tools/molecule", "default", PATH=f"{tmp_path}:{os.environ['PATH']}")
     assert done.returncode == expected, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("mark", "code"),
+    [("skip", 1), ("xfail", 1), ("timeout(60)", 0)],
+    ids=["skipped", "expected to fail", "run"],
+)
+def test_as_root_a_run_passes_only_when_nothing_was_left_out(
+    tmp_path: Path, mark: str, code: int
+) -> None:
+    (tmp_path / "test_some.py").write_text(
+        f"import pytest\n\n\n@pytest.mark.{mark}\ndef test_it() -> None:\n    pass\n"
+    )
+    command = ("-m", "pytest", "-p", "nothing_skipped", "-p", "no:cacheprovider", str(tmp_path))
+    done = run(sys.executable, *command, PYTHONPATH=str(ROOT / "tests"))
+    assert done.returncode == (code if os.geteuid() == 0 else 0), done.stdout
+    assert ("test_some.py::test_it" in done.stdout) == (done.returncode == 1)
+
+
+def test_a_commit_passes_the_linters_of_make_lint() -> None:
+    checks = re.findall(r"^check (\S+)", (ROOT / "tools/lint").read_text(), re.MULTILINE)
+    hooks = re.findall(r"entry: \.venv/bin/(\S+)", (ROOT / ".pre-commit-config.yaml").read_text())
+    assert checks == hooks
