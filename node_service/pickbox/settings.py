@@ -7,6 +7,7 @@ names the variable, says what was found and what is allowed.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -200,6 +201,22 @@ class Settings(BaseSettings):
             return Credentials(files, NodeIdentity(self.cluster_name, self.node_id))
         except CredentialsError as error:
             raise SettingsError(str(error)) from None
+
+    def make_data_dir(self) -> None:
+        """Make `data_dir`, if it is missing.
+
+        Raises:
+            SettingsError: it cannot be made, or not be written.
+        """
+        found = f"PICKBOX_DATA_DIR: found {str(self.data_dir)!r}"
+        allowed = "allowed is a directory that this user can write"
+        try:
+            self.data_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
+        except OSError as error:
+            reason = f"which cannot be made ({error.strerror})"
+            raise SettingsError(f"{found}, {reason}; {allowed}") from None
+        if not os.access(self.data_dir, os.W_OK | os.X_OK):
+            raise SettingsError(f"{found}, which cannot be written; {allowed}")
 
     @property
     def token(self) -> str:

@@ -204,6 +204,17 @@ def test_serve_with_wrong_settings_exits_with_78_and_a_line_a_problem() -> None:
     assert any(line.startswith("PICKBOX_PORT: found 'eighty'") for line in lines)
 
 
+def test_serve_names_the_setting_of_a_data_directory_that_cannot_be(config: Config) -> None:
+    data = config.file.parent / "data"
+    data.touch()
+    ran = pickbox_command("serve", "--config", config.file, env=SECRETS)
+    assert ran.code == 78
+    assert ran.stderr == (
+        f"PICKBOX_DATA_DIR: found '{data}', which cannot be made (File exists); "
+        "allowed is a directory that this user can write\n"
+    )
+
+
 def test_serve_names_a_config_that_is_missing() -> None:
     ran = pickbox_command("serve", "--config", "/nowhere/node.toml")
     assert ran.code == 78

@@ -33,6 +33,7 @@ def serve(config: Path | None) -> None:
         configure(settings.log_level, settings.node_id)
         failpoints.arm()
         credentials = settings.credentials()
+        settings.make_data_dir()
     except (SettingsError, FailpointsError) as error:
         for line in str(error).splitlines():
             click.echo(line, err=True)
