@@ -26,6 +26,7 @@ from pickbox.http.peer_server import PeerServer
 from pickbox.http.server import ListenError, Listeners
 from pickbox.membership import MemberChanges
 from pickbox.observability.counts import ReplicationCounts
+from pickbox.observability.figures_log import FiguresLog
 from pickbox.observability.logs import configure
 from pickbox.observability.metrics import Metrics
 from pickbox.replication.content import LocalContent
@@ -184,6 +185,7 @@ class Node:
         self.proposer.start()
         self.after_power_loss.start()
         threading.Thread(target=self._keep_house, name="housekeeping", daemon=True).start()
+        FiguresLog(self.control.status, self._stop_asked).start()
 
     def stop(self) -> None:
         """Drain, finish what is in flight, stop; within the drain timeout."""
