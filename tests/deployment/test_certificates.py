@@ -126,10 +126,11 @@ def test_a_deployment_shows_no_private_key(deployment: Deployment) -> None:
 
 
 def test_private_keys_are_for_their_user_only(deployment: Deployment) -> None:
-    for path, text in deployment.certificates().items():
-        if b"PRIVATE" in text:
-            assert path.stat().st_mode & 0o777 == 0o600
-            assert path.parent.stat().st_mode & 0o777 == 0o700
+    keys = [path for path, text in deployment.certificates().items() if b"PRIVATE" in text]
+    assert len(keys) == len(NODES) + 1
+    for path in keys:
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert path.parent.stat().st_mode & 0o777 == 0o700
 
 
 def test_the_ca_signs_nodes_only_and_lasts_ten_years(deployment: Deployment) -> None:
