@@ -62,6 +62,15 @@ def test_an_inventory_that_uses_an_address_twice_is_refused(deployment: Deployme
     assert "127.0.0.1:21999 is wanted by node1 (raft) and node2 (raft) and node3 (raft)" in told
 
 
+def test_an_inventory_with_a_name_that_no_node_can_have_is_refused(deployment: Deployment) -> None:
+    deployment.nodes["node2"]["pickbox_node_id"] = "node_2"
+    run = deployment.play("deploy")
+    del deployment.nodes["node2"]["pickbox_node_id"]
+    assert run.code != 0
+    assert "the name node_2 is none for a node: 1 to 32 of a-z" in " ".join(run.output.split())
+    assert not deployment.home.exists()
+
+
 @pytest.mark.parametrize(
     ("path", "reason"),
     [(f"/tmp/{'x' * 100}", "too long for a Unix socket"), ("/tmp/a b", "has a space in it")],
@@ -90,7 +99,9 @@ def test_secrets_are_generated_long_and_for_their_user_only(deployment: Deployme
 
 
 def test_the_callers_settings_do_not_reach_the_nodes(deployment: Deployment) -> None:
-    for pid in deployment.pids().values():
+    pids = deployment.pids()
+    assert pids.keys() == set(NODES)
+    for pid in pids.values():
         assert b"PICKBOX_LOG_LEVEL" not in Path(f"/proc/{pid}/environ").read_bytes()
 
 
