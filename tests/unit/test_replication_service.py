@@ -195,6 +195,18 @@ def test_a_node_that_takes_part_no_more_answers_nothing(service: Service) -> Non
         service.files.page(b"", b"", 10)
 
 
+def test_a_node_that_takes_part_no_more_does_not_say_what_became_of_a_request(
+    service: Service,
+) -> None:
+    service.put(b"f", b"1", base=ANY_VERSION, request_id="r")
+    assert service.files.receipt("r").request_id == "r"
+    service.standing = "this node was removed by version 4 of the members"
+    with pytest.raises(NotReady, match="removed by version 4"):
+        service.files.receipt("r")
+    with pytest.raises(NotReady, match="removed by version 4"):
+        service.put(b"f", b"1", base=ANY_VERSION, request_id="r")
+
+
 def a_file(path: bytes) -> Put:
     return Put(path, Kind.FILE, 1, 0o644, 1, digest_bytes(b"1"), inline=b"1")
 

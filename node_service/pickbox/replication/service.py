@@ -131,6 +131,7 @@ class Files:
 
     def receipt(self, request_id: str) -> Receipt:
         """What became of a request whose answer was lost."""
+        self._refuse_when_not_serving()
         found = self._catalog.receipt(request_id)
         if found is None:
             raise NotFound(f"no request {request_id} has been applied here", field="request_id")
@@ -242,6 +243,7 @@ class Files:
         A refusal may be the work of the request itself, under way at another node a moment ago: so
         the answer is looked for again before a retry hears of it.
         """
+        self._refuse_when_not_serving()
         done = self._already_done(request_id, refused_as)
         if done is not None:
             return done
