@@ -90,6 +90,13 @@ class PreconditionFailed(PickboxError):
     status = 412
 
 
+class KeyReused(PickboxError):
+    """The ``Idempotency-Key`` was another request's (draft-ietf-httpapi-idempotency-key-header)."""
+
+    type = "key-reused"
+    status = 422
+
+
 class TooLarge(PickboxError):
     """The body is larger than the node takes."""
 

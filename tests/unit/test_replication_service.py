@@ -26,6 +26,7 @@ from pickbox.codec import encode_command
 from pickbox.errors import (
     DiskFailed,
     DiskFull,
+    KeyReused,
     NotFound,
     NotReady,
     PickboxError,
@@ -67,10 +68,10 @@ class LogOfOne:
         submission = Submission(request_id or "", "node1", 0, tuple(changes))
         return self._machine.apply(next(self._index), encode_command([submission]))[0]
 
-    def commit_elsewhere(self, change: Change) -> None:
+    def commit_elsewhere(self, change: Change, *, request_id: str = "") -> None:
         """Commit `change` by another node; this one learns of it with its own next one."""
         index = next(self._index)
-        submission = Submission(f"elsewhere-{index}", "node2", 0, (change,))
+        submission = Submission(request_id or f"elsewhere-{index}", "node2", 0, (change,))
         self._behind.append((index, encode_command([submission])))
 
     def catch_up(self) -> None:
@@ -170,6 +171,29 @@ def test_a_retry_of_what_was_refused_names_the_header_too(service: Service) -> N
         with pytest.raises(PreconditionFailed) as refused:
             service.files.make_directory(b"d", base=ABSENT, mode=None, request_id="again")
         assert refused.value.field == "If-None-Match"
+
+
+def test_a_key_that_was_used_for_another_path_is_refused_and_nothing_is_done(
+    service: Service,
+) -> None:
+    service.put(b"first", b"1", base=ANY_VERSION, request_id="key")
+    with pytest.raises(KeyReused, match="write of 'first' before") as refused:
+        service.put(b"second", b"2", base=ANY_VERSION, request_id="key")
+    assert refused.value.field == "Idempotency-Key"
+    with pytest.raises(KeyReused):
+        service.files.delete(b"second", base=ANY_VERSION, recursive=False, request_id="key")
+    with pytest.raises(KeyReused):
+        service.files.move(
+            b"first", b"third", base=ANY_VERSION, destination_base=ABSENT, request_id="key"
+        )
+    assert [entry.path for entry in service.catalog.under(b"")] == [b"first"]
+
+
+def test_a_key_that_another_node_used_meanwhile_is_refused_by_the_log(service: Service) -> None:
+    service.log.commit_elsewhere(a_file(b"first"), request_id="key")
+    with pytest.raises(KeyReused):
+        service.put(b"second", b"2", base=ANY_VERSION, request_id="key")
+    assert [entry.path for entry in service.catalog.under(b"")] == [b"first"]
 
 
 def test_a_refused_move_names_the_member_of_its_condition(service: Service) -> None:

@@ -52,6 +52,7 @@ _CODES: Final = {
     404: ExitCode.NOT_FOUND,
     409: ExitCode.CONFLICT,
     412: ExitCode.CONFLICT,
+    422: ExitCode.CONFLICT,
     **dict.fromkeys(AGAIN, ExitCode.TRY_AGAIN),
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import time
 import uuid
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
 
 from pickbox.changes import (
@@ -24,6 +24,7 @@ from pickbox.codec import decode_receipts
 from pickbox.errors import (
     BadRequest,
     ContentPending,
+    KeyReused,
     NoLeader,
     NotAFile,
     NotEmpty,
@@ -51,6 +52,22 @@ DEFAULT_FILE_MODE: Final = 0o644
 DEFAULT_DIRECTORY_MODE: Final = 0o755
 _LOOKS: Final = 3
 _SLOWEST_STAGING: Final = 4 << 20  # bytes a second that a transfer may always take
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a write asks for: by this it knows an answer as its own, and says a refusal.
+
+    Attributes:
+        path: what it changes; for a move, the destination.
+        request_id: the caller's; None if it will not be asked for again.
+        conditions: the field that each path's condition came in. Where none was sent, a refusal
+            says that nothing is there.
+    """
+
+    path: bytes
+    request_id: str | None
+    conditions: Mapping[bytes, str]
 
 
 class Barrier(Protocol):
@@ -152,7 +169,7 @@ class Files:
     ) -> Written:
         """Store what `body` yields and commit it."""
         check_path(path)
-        refused_as = {path: _header(base)}
+        asked = _Asked(path, request_id, {path: _header(base)})
 
         def write() -> Written:
             self._refuse_what_cannot_be(path, base, length)
@@ -171,16 +188,16 @@ class Files:
             )
             timeout = self._settings.request_timeout
             put = self._proposer.stage(put, timeout=timeout + size / _SLOWEST_STAGING)
-            return self._commit(put, digest, request_id, refused_as, created=current is None)
+            return self._commit(put, digest, asked, created=current is None)
 
-        return self._once(request_id, refused_as, write)
+        return self._once(asked, write)
 
     def make_directory(
         self, path: bytes, *, base: int, mode: int | None, request_id: str | None
     ) -> Written:
         """Make a directory, with those above it."""
         check_path(path)
-        refused_as = {path: _header(base)}
+        asked = _Asked(path, request_id, {path: _header(base)})
 
         def write() -> Written:
             self._refuse_what_cannot_be(path, base, 0)
@@ -188,23 +205,23 @@ class Files:
             kept = DEFAULT_DIRECTORY_MODE if current is None else current.mode
             wanted = kept if mode is None else mode
             put = Put(path, Kind.DIRECTORY, 0, wanted, 0, b"", base=base, on_stale=OnStale.REFUSE)
-            return self._commit(put, b"", request_id, refused_as, created=current is None)
+            return self._commit(put, b"", asked, created=current is None)
 
-        return self._once(request_id, refused_as, write)
+        return self._once(asked, write)
 
     def delete(self, path: bytes, *, base: int, recursive: bool, request_id: str | None) -> Written:
         """Remove `path`."""
         check_path(path)
-        refused_as = {} if base == ANY_VERSION else {path: _header(base)}
+        asked = _Asked(path, request_id, {} if base == ANY_VERSION else {path: _header(base)})
 
         def write() -> Written:
             self._refuse_when_not_accepting()
             # Whether there is something is for the log to say: this node may lag behind it.
             at_least = PRESENT if base == ANY_VERSION else base
             change = Delete(path, at_least, OnStale.REFUSE, recursive)
-            return self._commit(change, b"", request_id, refused_as, created=False)
+            return self._commit(change, b"", asked, created=False)
 
-        return self._once(request_id, refused_as, write)
+        return self._once(asked, write)
 
     def move(
         self,
@@ -218,68 +235,55 @@ class Files:
         """Give `path`, with all that is in it, another name."""
         check_path(path)
         check_path(destination)
-        refused_as = {destination: "destination_base"}
+        conditions = {destination: "destination_base"}
         if base != ANY_VERSION:
-            refused_as[path] = "base"
+            conditions[path] = "base"
+        asked = _Asked(destination, request_id, conditions)
 
         def write() -> Written:
             self._refuse_when_not_accepting()
             change = Move(path, destination, base, destination_base)
-            moved = self._commit(change, b"", request_id, refused_as, created=True)
+            moved = self._commit(change, b"", asked, created=True)
             return replace(moved, digest=self._digest(destination))
 
-        return self._once(request_id, refused_as, write)
+        return self._once(asked, write)
 
     # -- inside -----------------------------------------------------------------------------
 
-    def _once(
-        self, request_id: str | None, refused_as: Mapping[bytes, str], write: Callable[[], Written]
-    ) -> Written:
+    def _once(self, asked: _Asked, write: Callable[[], Written]) -> Written:
         """The answer of `write`, or of the same request if it was applied before.
-
-        `refused_as` names, for each path of the request with a condition, the field that it came
-        in. Where no condition was sent, a refusal says that nothing is there.
 
         A refusal may be the work of the request itself, under way at another node a moment ago: so
         the answer is looked for again before a retry hears of it.
         """
         self._refuse_when_not_serving()
-        done = self._already_done(request_id, refused_as)
+        done = self._already_done(asked)
         if done is not None:
             return done
         try:
             return write()
         except PickboxError:
-            done = self._already_done(request_id, refused_as)
+            done = self._already_done(asked)
             if done is None:
                 raise
             return done
 
-    def _commit(
-        self,
-        change: Change,
-        digest: bytes,
-        request_id: str | None,
-        refused_as: Mapping[bytes, str],
-        *,
-        created: bool,
-    ) -> Written:
-        request_id = request_id or uuid.uuid4().hex
+    def _commit(self, change: Change, digest: bytes, asked: _Asked, *, created: bool) -> Written:
         receipt = self._proposer.propose(
-            [change], request_id=request_id, timeout=self._settings.request_timeout
+            [change],
+            request_id=asked.request_id or uuid.uuid4().hex,
+            timeout=self._settings.request_timeout,
         )
-        return _written(receipt, digest, refused_as, created=created)
+        return _written(receipt, digest, asked, created=created)
 
-    def _already_done(
-        self, request_id: str | None, refused_as: Mapping[bytes, str]
-    ) -> Written | None:
+    def _already_done(self, asked: _Asked) -> Written | None:
         """The answer to a request that was applied before, for its retry; raises its refusal."""
-        found = None if request_id is None else self._catalog.receipt(request_id)
+        found = None if asked.request_id is None else self._catalog.receipt(asked.request_id)
         if found is None:
             return None
         receipt = decode_receipts(found)[0]
         digest = self._digest(receipt.outcomes[0].path)
-        return _written(receipt, digest, refused_as, created=False)
+        return _written(receipt, digest, asked, created=False)
 
     def _digest(self, path: bytes) -> bytes:
         entry = self._catalog.get(path)
@@ -319,12 +323,16 @@ class Files:
             raise NotReady(reason)
 
 
-def _written(
-    receipt: Receipt, digest: bytes, refused_as: Mapping[bytes, str], *, created: bool
-) -> Written:
+def _written(receipt: Receipt, digest: bytes, asked: _Asked, *, created: bool) -> Written:
     outcome = receipt.outcomes[0]
     if outcome.status not in (Status.APPLIED, Status.UNCHANGED):
-        raise _refusal(outcome, refused_as)
+        raise _refusal(outcome, asked.conditions)
+    if outcome.path != asked.path:
+        raise KeyReused(
+            f"this key was used for a write of {display(outcome.path)!r} before, and nothing was "
+            "done for this one: give each write a key of its own",
+            field="Idempotency-Key",
+        )
     return Written(
         outcome.path, outcome.version, digest, receipt.index, created, receipt.request_id
     )
@@ -341,10 +349,10 @@ def _header(base: int) -> str:
     return "If-None-Match" if base == ABSENT else "If-Match"
 
 
-def _refusal(outcome: Outcome, refused_as: Mapping[bytes, str]) -> PickboxError:
+def _refusal(outcome: Outcome, conditions: Mapping[bytes, str]) -> PickboxError:
     """The error that says why a change was not applied."""
     if outcome.status is Status.STALE:
-        field = refused_as.get(outcome.path)
+        field = conditions.get(outcome.path)
         if field is None:
             return NotFound(f"nothing is at {display(outcome.path)!r}", field="path")
         if outcome.version == ABSENT:
