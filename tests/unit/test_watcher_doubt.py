@@ -49,12 +49,15 @@ class Folder:
         self.catalog = Catalog(str(directory / "catalog.db"))
         self.staging = Staging(base + b"/staging")
         self.syncs = 0
+        self.refusal: OSError | None = None
         self.synced = SyncedFolder(base, self.state, self.catalog, self._sync)
         self.log: list[tuple[int, bytes]] = []
         self.snapshot: tuple[str, int] | None = None
         self._indexes = itertools.count(2)
 
     def _sync(self) -> None:
+        if self.refusal is not None:
+            raise self.refusal
         self.syncs += 1
 
     def machine(self, doubts: Doubts | None = None) -> StateMachine:
@@ -305,6 +308,49 @@ def test_what_was_not_placed_at_a_snapshot_is_in_doubt_after_it(folder: Folder) 
     folder.write("late", b"", LATER)
     assert folder.lose_power() == {b"late"}
     assert folder.version("late") == ABSENT
+
+
+def test_what_was_not_placed_stays_in_doubt_until_the_next_sync_is_done(folder: Folder) -> None:
+    """The power may go while the volume is being synced, with what was placed since the last."""
+    folder.commit(file("late", LONG))
+    folder.take_snapshot()
+    folder.write("late", LONG)
+    folder.know("late")
+    folder.refusal = OSError("the power is gone")
+    with pytest.raises(OSError, match="gone"):
+        folder.synced.sync()
+    folder.write("late", b"", LATER)
+    assert folder.lose_power() == {b"late"}
+    assert folder.version("late") == ABSENT
+
+
+def test_where_no_sync_was_done_after_another_nodes_snapshot_all_is_in_doubt(
+    folder: Folder,
+) -> None:
+    folder.place("f", LONG)
+    path = str(folder.directory / "received")
+    folder.catalog.begin_dump()(path)
+    folder.snapshot, folder.log = (path, folder.catalog.applied_index), []
+    folder.refusal = OSError("the power is gone")
+    with pytest.raises(OSError, match="gone"):
+        folder.synced.sync()
+    folder.write("f", b"whatever is left", LATER)
+    assert folder.lose_power() == {b"f"}
+
+
+def test_what_a_sync_left_out_is_durable_before_the_log_forgets(folder: Folder) -> None:
+    """Rows need not be, and their commits are not slowed down by it."""
+    levels: list[int] = []
+
+    def level() -> None:
+        with folder.state.transaction() as connection:
+            levels.append(connection.execute("PRAGMA synchronous").fetchone()[0])
+
+    level()
+    with folder.state.transaction(durable=True) as connection:
+        levels.append(connection.execute("PRAGMA synchronous").fetchone()[0])
+    level()
+    assert levels == [1, 2, 1]  # NORMAL, FULL, NORMAL
 
 
 def test_what_was_durable_at_a_snapshot_is_in_no_doubt_after_it(folder: Folder) -> None:

@@ -68,6 +68,7 @@ _PROPOSED: Final = (
 _IS_LATER: Final = "SELECT 1 FROM known WHERE path = ? AND version > ?"
 _ANSWERED: Final = "DELETE FROM proposed WHERE request_id = ?"
 _NO_ROW: Final = (None,) * 7
+_SYNCHRONOUS: Final = "NORMAL"
 
 _KINDS: Final = {int(kind): kind for kind in Kind}
 
@@ -206,9 +207,13 @@ class StateDatabase:
             return self._reader.execute(sql, parameters).fetchall()
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """The writing connection in a transaction, committed at the end, undone on an error."""
-        with self._writing:
+    def transaction(self, *, durable: bool = False) -> Iterator[sqlite3.Connection]:
+        """The writing connection in a transaction, committed at the end, undone on an error.
+
+        Args:
+            durable: whether the commit, with all before it, outlasts a loss of power.
+        """
+        with self._writing, self._synchronous("FULL" if durable else _SYNCHRONOUS):
             self._writer.execute("BEGIN IMMEDIATE")
             try:
                 yield self._writer
@@ -218,6 +223,18 @@ class StateDatabase:
                 if self._writer.in_transaction:
                     self._writer.execute("ROLLBACK")
                 raise
+
+    @contextlib.contextmanager
+    def _synchronous(self, level: str) -> Iterator[None]:
+        """Have commits within synced as `level` says; SQLite ignores it inside a transaction."""
+        if level == _SYNCHRONOUS:
+            yield
+            return
+        self._writer.execute(f"PRAGMA synchronous = {level}")
+        try:
+            yield
+        finally:
+            self._writer.execute(f"PRAGMA synchronous = {_SYNCHRONOUS}")
 
     def close(self) -> None:
         """Finish; the database must not be used afterwards."""
@@ -238,7 +255,7 @@ def _connect(path: bytes | str) -> sqlite3.Connection:
         os.fsdecode(path), isolation_level=None, check_same_thread=False, timeout=30.0
     )
     connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute(f"PRAGMA synchronous = {_SYNCHRONOUS}")
     connection.execute("PRAGMA busy_timeout = 30000")
     return connection
 

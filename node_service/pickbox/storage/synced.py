@@ -1,8 +1,12 @@
-"""What of the folder is on the disk for good, written down at each sync of the volume.
+"""What of the folder is on the disk for good, written down after each sync of the volume.
 
 Files are placed without a sync each. At a sync, all that is placed is durable; what is not placed
 by then will be later, without a sync of its own, and the log may have forgotten the entry. Those
 paths are kept in ``state.db``, with the log index up to which all others are durable.
+
+A loss of power may come at any moment of this. What was written down after the sync before holds
+until the next one is done, as the log still has all entries since; and what is written down then is
+durable before the log forgets them.
 """
 
 from __future__ import annotations
@@ -67,19 +71,22 @@ class SyncedFolder:
         return {path: digest or b"" for path, digest in found}
 
     def sync(self) -> None:
-        """Sync the volume. A row says that its path was placed before it was written.
+        """Sync the volume, and write down what that left out; durable when it returns.
+
+        A row says that its path was placed before the row was written. So what rows and catalog
+        agree on before the sync is durable after it.
 
         Raises:
-            OSError, sqlite3.Error: the disk refuses; what was remembered before may still be.
+            OSError, sqlite3.Error: the disk refuses; what was written down before still holds.
         """
         with self._lock:
             index = self._catalog.applied_index
             behind = self._not_placed()
-            with self._state.transaction() as connection:
+            self._sync()
+            with self._state.transaction(durable=True) as connection:
                 connection.execute("DELETE FROM unsynced")
                 connection.executemany("INSERT OR REPLACE INTO unsynced VALUES (?, ?)", behind)
                 connection.execute("INSERT OR REPLACE INTO synced VALUES (1, ?)", (index,))
-            self._sync()
 
     def sync_soon(self) -> None:
         """`sync` on a thread of its own. Should it fail, the one before is still what counts."""
