@@ -17,7 +17,7 @@ from pickbox.status import ClusterStatus, NodeStatus
 from pickbox.storage.paths import display
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from pickbox.consensus import RaftConsensus
     from pickbox.observability.metrics import Metrics
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pickbox.storage.disk import DiskGuard
     from pickbox.tls import Credentials
     from pickbox.watcher import Watcher
+    from pickbox.watcher.after_power_loss import AfterPowerLoss
 
 log = logging.getLogger(__name__)
 
@@ -57,8 +58,7 @@ class Control:
         peers: Peers,
         credentials: Credentials,
         metrics: Metrics,
-        *,
-        opening: Callable[[], str] = lambda: "",
+        after_power_loss: AfterPowerLoss,
     ) -> None:
         self._settings = settings
         self._consensus = consensus
@@ -70,7 +70,7 @@ class Control:
         self._peers = peers
         self._credentials = credentials
         self._metrics = metrics
-        self._opening = opening
+        self._after_power_loss = after_power_loss
         self._draining = False
         self._totals: tuple[float, tuple[int, int]] = (0.0, (0, 0))
         self._cluster: tuple[float, ClusterStatus] | None = None
@@ -83,10 +83,11 @@ class Control:
 
     def live(self) -> bool:
         """Whether the node's own threads still turn."""
-        alive = self._consensus.alive() and self._proposer.alive()
-        if self._opening():
-            return alive  # after a loss of power the folder is left alone for a while
-        return alive and self._watcher.alive() and self._placer.alive()
+        folder = self._after_power_loss
+        if not (self._consensus.alive() and self._proposer.alive() and folder.alive()):
+            return False
+        # Who waits for a leader after a loss of power has neither begun yet, and is well.
+        return not folder.opened or (self._watcher.alive() and self._placer.alive())
 
     def health(self) -> Health:
         """Every check, made now."""
@@ -107,7 +108,7 @@ class Control:
             Probe("leader", self._leader_check),
             Probe("quorum", self._quorum_check),
             Probe("caught_up", self._lag_check),
-            Probe("power", self._opening),
+            Probe("power", lambda: self._after_power_loss.reason),
             Probe("scan", self._scan_check),
             Probe("folder", self._folder_check),
             Probe("held_deletes", self._held_check),
@@ -248,6 +249,7 @@ class Control:
         metrics.set_status(self._consensus.status())
         metrics.set_log(self._consensus.figures())
         metrics.stands_aside.set(bool(self._consensus.standing))
+        metrics.folder_in_doubt.set(self._after_power_loss.in_doubt)
         if counts is not None:
             metrics.set_transport(counts)
         metrics.certificate_expiry.set(self._credentials.expires.timestamp())

@@ -170,7 +170,7 @@ class Node:
             self.peers,
             credentials,
             self.metrics,
-            opening=lambda: self.after_power_loss.reason,
+            self.after_power_loss,
         )
         self.membership = MemberChanges(settings, self.consensus, self.control, self.peers)
         self._build_listeners(settings)

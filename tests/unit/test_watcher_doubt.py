@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from blake3 import blake3
+from watcher_node import wait_until
 
 from pickbox.changes import ABSENT, ANY_VERSION, Change, Delete, Kind, Move, Put, Submission
 from pickbox.codec import encode_command
@@ -338,8 +339,7 @@ def test_where_no_sync_was_done_after_another_nodes_snapshot_all_is_in_doubt(
     assert folder.lose_power() == {b"f"}
 
 
-def test_what_a_sync_left_out_is_durable_before_the_log_forgets(folder: Folder) -> None:
-    """Rows need not be, and their commits are not slowed down by it."""
+def test_a_durable_transaction_is_synced_and_the_others_need_not_be(folder: Folder) -> None:
     levels: list[int] = []
 
     def level() -> None:
@@ -419,6 +419,9 @@ class Start:
     def end(self) -> None:
         self.parts.stop(10.0)
 
+    def end_by_itself(self) -> None:
+        self.parts._thread.join(10.0)
+
 
 def test_the_folder_stays_shut_until_a_leader_has_told_what_is_committed(folder: Folder) -> None:
     start = Start(folder, lambda: {b"f"})
@@ -475,6 +478,70 @@ def test_a_disk_that_refuses_is_asked_again(
     start.parts.wait_settled()
     start.end()
     assert start.opened == [set()]
+
+
+def test_doubts_are_settled_once_however_often_the_sync_after_it_fails(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the log said is forgotten then: a second time would find less."""
+    monkeypatch.setattr("pickbox.watcher.after_power_loss._PATIENCE", 0.01)
+    found = [{b"f"}]
+    refusals = [OSError("no space"), OSError("no space")]
+
+    def sync() -> None:
+        if refusals:
+            raise refusals.pop()
+
+    monkeypatch.setattr(folder.synced, "sync", sync)
+    start = Start(folder, found.pop)
+    start.leader.set()
+    start.parts.start()
+    start.parts.wait_settled()
+    start.end()
+    assert start.opened == [{b"f"}]
+
+
+def test_whatever_keeps_doubts_from_being_settled_is_said_and_tried_again(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pickbox.watcher.after_power_loss._PATIENCE", 0.01)
+    mended = threading.Event()
+    failed = threading.Event()
+
+    def settle() -> set[bytes]:
+        if mended.is_set():
+            return set()
+        failed.set()
+        raise ValueError("nobody thought of this")
+
+    start = Start(folder, settle)
+    start.leader.set()
+    start.parts.start()
+    assert failed.wait(10.0)
+    wait_until(lambda: "nobody thought of this" in start.parts.reason)
+    assert start.parts.alive()
+    mended.set()
+    start.parts.wait_settled()
+    start.end()
+    assert start.opened == [set()]
+
+
+def test_a_node_lives_while_it_waits_and_does_not_if_it_cannot_open_its_folder(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+
+    def refuse(wrong: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    start = Start(folder, set)
+    start.parts._open_folder = refuse
+    assert start.parts.alive()
+    start.parts.start()
+    assert start.parts.alive()
+    start.leader.set()
+    start.end_by_itself()
+    assert not start.parts.alive()
 
 
 def test_only_a_reboot_without_a_clean_stop_is_a_loss_of_power(tmp_path: Path) -> None:

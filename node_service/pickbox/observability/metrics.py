@@ -183,6 +183,10 @@ class Metrics:
     def _add_folder(self) -> None:
         self.files = self._gauge("files", "Files in the catalog.")
         self.bytes = self._gauge("bytes", "Bytes of the files in the catalog.")
+        self.folder_in_doubt = self._gauge(
+            "folder_in_doubt",
+            "1 after a loss of power, until the folder was compared with the log, else 0.",
+        )
         self.fs_events = self._counter("fs_events", "Events of the file system.")
         self.changes = self._counter(
             "changes", "Changes of this folder, by what became of them.", ("result",)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
+import time
 from typing import TYPE_CHECKING, Final
 
 from pickbox.errors import PickboxError
@@ -25,6 +26,14 @@ log = logging.getLogger(__name__)
 
 _PATIENCE: Final = 1.0
 """Seconds that a leader is waited for at a time, and between tries on a disk that refuses."""
+
+_AWAITS_LEADER: Final = (
+    "a loss of power may have changed the folder, and a leader is needed to tell what belongs in "
+    "it: leave the folder alone until then"
+)
+_COMPARES: Final = (
+    "the folder is compared with the log after a loss of power: leave it alone until that is done"
+)
 
 
 class AfterPowerLoss:
@@ -53,9 +62,11 @@ class AfterPowerLoss:
         self._barrier = barrier
         self._wants = wants
         self._open_folder = open_folder
+        self._leader_told = threading.Event()
         self._settled = threading.Event()
         self._opened = threading.Event()
         self._stopping = threading.Event()
+        self._refusal = ""
         self._wrong: Collection[bytes] = ()
         self._thread = threading.Thread(target=self._run, name="after-power-loss", daemon=True)
         if not in_doubt:
@@ -70,17 +81,35 @@ class AfterPowerLoss:
     def reason(self) -> str:
         """Why people should not use the folder yet; empty if they may."""
         if self.in_doubt:
-            return "the folder is compared with the log after a loss of power: a leader is needed"
-        if not self._opened.is_set():
+            return self._reason_of_doubt()
+        if not self.opened:
             return "the folder is not opened yet"
         if self._wrong and self._wants(self._wrong):
-            return "files that a loss of power damaged are being placed again"
+            return "files that a loss of power damaged are placed again: leave the folder alone"
         self._wrong = ()
         return ""
+
+    def _reason_of_doubt(self) -> str:
+        if self._refusal:
+            return (
+                "the folder cannot be compared with the log after a loss of power, which is tried "
+                f"again and again: {self._refusal}"
+            )
+        return _COMPARES if self._leader_told.is_set() else _AWAITS_LEADER
+
+    @property
+    def opened(self) -> bool:
+        """Whether the folder is placed into and watched."""
+        return self._opened.is_set()
+
+    def alive(self) -> bool:
+        """Whether the folder is open, or still on its way to be."""
+        return self.opened or self._thread.ident is None or self._thread.is_alive()
 
     def start(self) -> None:
         """Open the folder; after a loss of power, on a thread of its own, when it is settled."""
         if self.in_doubt:
+            log.warning("folder_in_doubt", extra={"fields": {"why": "the machine went down"}})
             self._thread.start()
         else:
             self._power.note_start()
@@ -103,21 +132,42 @@ class AfterPowerLoss:
                 raise OSError("the node stops, and its folder is in doubt")
 
     def _run(self) -> None:
+        began = time.monotonic()
+        wrong: Collection[bytes] | None = None
         while not self._stopping.is_set():
             try:
-                self._barrier(_PATIENCE)
-                wrong = self._doubts.settle()
+                if not self._has_heard_leader():
+                    continue
+                if wrong is None:  # once: it forgets what the log said
+                    wrong = self._doubts.settle()
                 self._synced.sync()
                 self._power.note_start()
-            except PickboxError:
-                continue  # it has waited
-            except (OSError, sqlite3.Error) as error:
-                log.warning("folder_not_settled", extra={"fields": {"why": str(error)}})
+            except Exception as error:  # whatever it was, nobody else opens the folder
+                self._note_refusal(error)
                 self._stopping.wait(_PATIENCE)
                 continue
             self._settled.set()
+            seconds = round(time.monotonic() - began, 3)
+            fields = {"wrong": len(wrong), "seconds": seconds}
+            log.warning("folder_settled", extra={"fields": fields})
             self._open(wrong)
             return
+
+    def _note_refusal(self, error: Exception) -> None:
+        self._refusal = str(error) or repr(error)
+        surprise = not isinstance(error, OSError | sqlite3.Error)
+        fields = {"why": self._refusal}
+        log.warning("folder_not_settled", exc_info=surprise, extra={"fields": fields})
+
+    def _has_heard_leader(self) -> bool:
+        """Whether all is applied that was committed at the start; waits for it a while."""
+        if not self._leader_told.is_set():
+            try:
+                self._barrier(_PATIENCE)
+            except PickboxError:
+                return False
+            self._leader_told.set()
+        return True
 
     def _open(self, wrong: Collection[bytes]) -> None:
         self._wrong = wrong

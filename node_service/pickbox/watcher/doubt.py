@@ -124,7 +124,7 @@ class Doubts:
         self._state.put(booking.rows.values())
         self._state.forget(booking.gone.values())
         fields = {"paths": len(paths), "wrong": len(booking.wrong)}
-        log.warning("folder_in_doubt", extra={"fields": fields})
+        log.info("folder_compared", extra={"fields": fields})
         self._remembered.forget()
         return booking.wrong
 
