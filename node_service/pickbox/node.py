@@ -123,7 +123,7 @@ class Node:
             on_loaded=self._loaded,
             before_snapshot=self._sync_folder,
             on_recalled=self._recalled,
-            on_recalled_from=self.doubts.note_snapshot,
+            on_recalled_from=self.doubts.note_snapshot if self.lost_power else None,
         )
         self.consensus = RaftConsensus(
             settings,

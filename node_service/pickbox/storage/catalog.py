@@ -227,6 +227,10 @@ class CatalogCopy:
         """Whether some file had this content."""
         return _has_content(self._db, digest)
 
+    def close(self) -> None:
+        """Let go of the file: its bytes stay on the disk for as long as somebody has it open."""
+        self._db.close()
+
 
 class CatalogTransaction:
     """What the state machine may do to the catalog within one log entry."""

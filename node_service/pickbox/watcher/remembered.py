@@ -129,6 +129,8 @@ class Remembered:
 
     def forget(self) -> None:
         """It is not needed any more."""
+        if self._before is not None:
+            self._before.close()
         self._submissions, self._puts, self._contents, self._before = [], {}, {}, None
         self.paths, self.directories = set(), set()
 
