@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from blake3 import blake3
+from privileges import without_privileges
 from watcher_node import wait_until
 
 from pickbox.changes import ABSENT, ANY_VERSION, Change, Delete, Kind, Move, Put, Submission
@@ -294,6 +295,25 @@ def test_an_answer_that_was_lost_says_nothing_of_the_disk_any_more(folder: Folde
     folder.commit(file("f", LONG), request_id="answered")
     folder.lose_power()
     assert list(folder.state.proposed()) == ["never heard of"]
+
+
+@pytest.mark.parametrize("unreadable", ["d", "d/f"])
+def test_what_cannot_be_read_keeps_nobody_waiting_and_is_no_edit_later(
+    folder: Folder, unreadable: str
+) -> None:
+    """It may be damaged. Without a row, it replaces nothing, and what is missing is placed."""
+    folder.place("d/f", LONG)
+    folder.take_snapshot()
+    folder.commit(Move(b"d", b"e"), Move(b"e", b"d"))
+    folder.know("d/f")
+    wrong: list[set[bytes]] = []
+    (folder.files / unreadable).chmod(0)
+    try:
+        without_privileges(lambda: wrong.append(folder.lose_power()))
+    finally:
+        (folder.files / unreadable).chmod(0o755)
+    assert b"d/f" not in wrong[0]
+    assert folder.state.get(b"d/f") is None
 
 
 # -- what the log has forgotten ---------------------------------------------------------------

@@ -12,6 +12,7 @@ and synced: it stays, for the watcher to take in.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import stat as st
@@ -21,7 +22,8 @@ from typing import TYPE_CHECKING, Final
 from pickbox.changes import ABSENT, Kind
 from pickbox.known import KnownState, kind_of
 from pickbox.storage.digest import digest_bytes
-from pickbox.watcher.content import ChangedWhileRead, read_digest
+from pickbox.storage.paths import display
+from pickbox.watcher.content import ChangedWhileRead, is_gone, read_digest
 from pickbox.watcher.ignore import IgnoreRules
 from pickbox.watcher.reconcile import replicated_time, says_the_same
 from pickbox.watcher.remembered import Remembered, is_blank, is_damage
@@ -156,19 +158,33 @@ class Doubts:
         return paths | self._remembered.paths
 
     def _on_disk(self, directory: bytes) -> Iterator[bytes]:
-        stat = self._tree.lstat(directory)
-        if stat is None:
+        """What is there of `directory` and in it, as far as that can be read."""
+        try:
+            stat = self._tree.lstat(directory)
+            is_directory = stat is not None and kind_of(stat) is Kind.DIRECTORY
+            names = self._tree.names(directory) if is_directory else []
+        except OSError as error:  # what rows and catalog have in it is looked at all the same
+            _say_unreadable(directory, error)
             return
-        yield directory
-        if kind_of(stat) is Kind.DIRECTORY:
-            for name in self._tree.names(directory):
-                yield from self._on_disk(os.path.join(directory, name))
+        if stat is not None:
+            yield directory
+        for name in names:
+            yield from self._on_disk(os.path.join(directory, name))
 
     # -- what is there ----------------------------------------------------------------------
 
     def _look(self, path: bytes, booking: _Booking) -> None:
-        stat = self._tree.lstat(path)
         row, entry = self._state.get(path), self._catalog.get(path)
+        try:
+            stat = self._tree.lstat(path)
+            found = None if stat is None else self._read(path, stat)
+        except OSError as error:
+            # When it can be read some day, it must not pass for an edit of what the row says.
+            # Without a row, what is missing is placed, and what is damaged replaces nothing.
+            _say_unreadable(path, error)
+            if row is not None:
+                booking.gone[path] = row
+            return
         if stat is None:
             if row is not None:
                 booking.gone[path] = row
@@ -176,7 +192,6 @@ class Doubts:
                 booking.wrong.add(path)
                 booking.missing += [entry] if entry.kind is Kind.FILE else []
             return
-        found = self._read(path, stat)
         if found is None:
             return  # it is being written, or of no kind of ours: the watcher looks when it settles
         if entry is not None and says_the_same(entry, found.row):
@@ -185,6 +200,11 @@ class Doubts:
             booking.book(found.row)
 
     def _read(self, path: bytes, stat: os.stat_result) -> _Found | None:
+        """What is at `path`; None if somebody is at it now, or it is of no kind of ours.
+
+        Raises:
+            OSError: it cannot be read.
+        """
         kind = kind_of(stat)
         if kind is Kind.DIRECTORY:
             return _Found(KnownState.of(path, stat, b"", ABSENT))
@@ -198,8 +218,12 @@ class Doubts:
                 content = read_digest(file)
                 file.seek(0)
                 small = file.read() if content.stat.st_size <= _SMALL else None
-        except (ChangedWhileRead, OSError):
+        except ChangedWhileRead:
             return None
+        except OSError as error:
+            if is_gone(error):
+                return None
+            raise
         return _Found(KnownState.of(path, content.stat, content.digest, ABSENT), small)
 
     def _is_ours(
@@ -302,9 +326,19 @@ class Doubts:
                 continue
             known = self._state.get(path) is not None or self._catalog.get(path) is not None
             if not known and not rules.ignores(path, is_directory=False):
-                found = self._read(path, stat)
+                found = self._read_if_possible(path, stat)
                 if found is not None:
                     yield found
+
+    def _read_if_possible(self, path: bytes, stat: os.stat_result) -> _Found | None:
+        with contextlib.suppress(OSError):
+            return self._read(path, stat)
+        return None
+
+
+def _say_unreadable(path: bytes, error: OSError) -> None:
+    fields = {"path": display(path), "why": str(error)}
+    log.warning("path_unreadable", extra={"fields": fields})
 
 
 def _is_under_another_name(entry: Entry, found: KnownState) -> bool:
