@@ -47,7 +47,7 @@ _STALLED: Final = 5.0
 
 
 class LogMetrics(Protocol):
-    """What the log counts, all on the tick thread but `committed_entry` and `snapshot_made`."""
+    """What the log counts, all on the tick thread but `entry_committed` and `snapshot_made`."""
 
     def log_synced(self, seconds: float, entries: int) -> None: ...
 

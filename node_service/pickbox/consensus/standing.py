@@ -59,6 +59,7 @@ class Standing:
         return {node_id: (address,) for node_id, (address, _) in self._leaving.items()}
 
     def set(self, reason: str) -> None:
+        """This node may take part no more, for this reason; with an empty one, it may again."""
         if reason != self.reason:
             self.reason = reason
             if reason:
