@@ -16,6 +16,7 @@ import contextlib
 import logging
 import os
 import stat as st
+from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
@@ -297,24 +298,21 @@ class Doubts:
         Then its row says so, and the watcher takes the new name in. If the content was not as
         lasting as its name, it is of no use: the file is placed anew under the name that it had.
         """
-        strangers = list(self._strangers(booking))
-        for entry in booking.missing:
-            for stranger in strangers:
-                if _is_under_another_name(entry, stranger.row):
-                    row = replace(stranger.row, path=entry.path, version=entry.version)
-                    booking.rows[entry.path] = row
-                    booking.gone.pop(entry.path, None)
-                    booking.wrong.discard(entry.path)
-                    strangers.remove(stranger)
-                    break
         digests = {entry.digest for entry in booking.missing}
         contents = self._contents(digests)
-        for stranger in strangers:
-            content = stranger.content
-            if content is None or stranger.row.digest in digests:
+        missing: defaultdict[tuple[bytes, int], list[Entry]] = defaultdict(list)
+        for entry in reversed(booking.missing):
+            missing[entry.digest, entry.mtime_ns].append(entry)
+        for stranger in self._strangers(booking):  # one at a time: there may be many
+            row, content = stranger.row, stranger.content
+            # A file under another name keeps its time; a copy has one of its own.
+            names = missing.get((row.digest, replicated_time(row.mtime_ns)))
+            if names:
+                _book_renamed(booking, names.pop(), row)
+            elif content is None or row.digest in digests:
                 continue  # a copy, if it is one of theirs
-            if is_blank(content) or is_damage(content, contents):
-                booking.book(stranger.row)
+            elif is_blank(content) or is_damage(content, contents):
+                booking.book(row)
 
     def _strangers(self, booking: _Booking) -> Iterator[_Found]:
         """Files that neither catalog nor rows know; none is larger than what is missing."""
@@ -341,6 +339,8 @@ def _say_unreadable(path: bytes, error: OSError) -> None:
     log.warning("path_unreadable", extra={"fields": fields})
 
 
-def _is_under_another_name(entry: Entry, found: KnownState) -> bool:
-    """Whether `found` is the entry's file; a copy has a time of its own."""
-    return found.digest == entry.digest and replicated_time(found.mtime_ns) == entry.mtime_ns
+def _book_renamed(booking: _Booking, entry: Entry, found: KnownState) -> None:
+    """The entry's file is the one that was `found` under another name: no doubt about it."""
+    booking.rows[entry.path] = replace(found, path=entry.path, version=entry.version)
+    booking.gone.pop(entry.path, None)
+    booking.wrong.discard(entry.path)
