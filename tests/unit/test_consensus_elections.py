@@ -268,7 +268,9 @@ def test_a_new_cluster_starts_only_when_all_of_its_voters_are_there(
     cluster.close()
 
 
-def test_a_wiped_node_does_not_vote_or_count_under_its_old_identity(cluster: Cluster) -> None:
+def test_a_wiped_node_does_not_vote_or_count_under_its_old_identity(
+    cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
     leader = cluster.elect()
     outcomes = cluster.propose(leader, b"precious")
     cluster.until(lambda: outcomes)
@@ -291,6 +293,8 @@ def test_a_wiped_node_does_not_vote_or_count_under_its_old_identity(cluster: Clu
     assert not cluster.nodes[other].leads
     assert reasons
     assert "another data directory" in reasons[-1]
+    refusals = [record for record in caplog.records if record.message == "incarnation_refused"]
+    assert 1 <= len(refusals) <= 2, "each of the others says so once"
 
 
 def test_an_unwell_state_machine_keeps_a_node_from_leading(cluster: Cluster) -> None:

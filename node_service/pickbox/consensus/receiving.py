@@ -36,6 +36,7 @@ class Receiving:
 
     def __init__(self, core: SafeSyncObj) -> None:
         self._core = core
+        self._refused: dict[str, bytes] = {}
 
     def on_wire(self, sender: str, wire: WireMessage) -> None:
         """Take one message in."""
@@ -55,10 +56,16 @@ class Receiving:
             return
         if not core.links.recognises(sender, origin.incarnation):
             recorded = core.configuration.participants[sender].incarnation
-            log.warning("incarnation_refused", extra={"fields": {"peer": sender}})
+            self._note_refused(sender, origin.incarnation)
             core.send_after_sync(sender, Unrecognised(core.term, recorded))
             return
         self._dispatch(sender, origin.incarnation, message)
+
+    def _note_refused(self, sender: str, incarnation: bytes) -> None:
+        """Once for each data directory: it goes on sending until somebody removes it."""
+        if self._refused.get(sender) != incarnation:
+            self._refused[sender] = incarnation
+            log.warning("incarnation_refused", extra={"fields": {"peer": sender}})
 
     def _dispatch(self, sender: str, incarnation: bytes, message: Message) -> None:
         core = self._core
