@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible_collections.pickbox.cluster.plugins.module_utils import cluster
+from ansible_collections.pickbox.cluster.plugins.module_utils import api, cluster
 from ansible_collections.pickbox.cluster.plugins.modules import cluster_info, wait_ready
 
 if TYPE_CHECKING:
@@ -98,5 +98,5 @@ def test_a_node_that_gives_no_reason_is_not_ready_either() -> None:
 
 
 def test_a_node_that_does_not_answer_is_silent() -> None:
-    with pytest.raises(wait_ready.Silent, match="refused"):
+    with pytest.raises(api.Silent, match="refused"):
         wait_ready.ask("http://127.0.0.1:1")

@@ -1,22 +1,24 @@
 # Copyright: The Pickbox developers
 # SPDX-License-Identifier: Apache-2.0
-"""Asks a node how it sees the cluster (standard library only)."""
+"""Asks a node how it sees the cluster."""
 
 from __future__ import annotations
 
-import json
-import urllib.request
 from typing import Any
+
+from ansible_collections.pickbox.cluster.plugins.module_utils import api
 
 
 def ask(url: str, timeout: float) -> dict[str, Any] | str:
     """What ``/api/cluster`` of the node at `url` says, or why it said nothing."""
     try:
-        address = f"{url.rstrip('/')}/api/cluster"
-        with urllib.request.urlopen(address, timeout=timeout) as answer:  # noqa: S310 - role's own
-            document: dict[str, Any] = json.load(answer)
-    except (OSError, ValueError) as error:
-        return str(getattr(error, "reason", error))
+        document: dict[str, Any] = api.ask(f"{url.rstrip('/')}/api/cluster", timeout=timeout)
+    except api.Silent as silence:
+        return silence.why
+    except api.Refused as refusal:
+        return f"it answers {refusal.status}: {refusal.detail}"
+    except api.Failed as failure:
+        return str(failure)
     return document
 
 

@@ -47,41 +47,26 @@ seconds:
   type: float
 """
 
-import json
 import time
-import urllib.error
-import urllib.request
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.pickbox.cluster.plugins.module_utils import supervisor
-
-
-class Silent(Exception):
-    """The node did not answer; the text says what happened instead."""
+from ansible_collections.pickbox.cluster.plugins.module_utils import api, supervisor
 
 
 def ask(url: str) -> list[str]:
     """The reasons why the node is not ready; empty when it is.
 
     Raises:
-        Silent: nobody answered.
+        api.Silent: nobody answered.
     """
     try:
-        with urllib.request.urlopen(f"{url}/ready", timeout=5):  # noqa: S310 - the role's own URL
-            return []
-    except urllib.error.HTTPError as answer:
-        return reasons(answer.read()) or [f"it answers {answer.code} and gives no reason"]
-    except OSError as error:
-        raise Silent(str(getattr(error, "reason", error))) from None
-
-
-def reasons(body: bytes) -> list[str]:
-    """The reasons in the body of a 503."""
-    try:
-        found = json.loads(body)["reasons"]
-    except (ValueError, KeyError, TypeError):
-        return []
-    return [str(reason) for reason in found]
+        api.ask(f"{url}/ready", timeout=5)
+    except api.Refused as refusal:
+        found = refusal.document.get("reasons") or [
+            f"it answers {refusal.status} and gives no reason"
+        ]
+        return [str(reason) for reason in found]
+    return []
 
 
 def main() -> None:
@@ -104,9 +89,9 @@ def main() -> None:
             if not why:
                 module.exit_json(changed=False, seconds=round(time.monotonic() - began, 2))
             problem = f"The node at {url} is not ready after {timeout} s: {'; '.join(why)}."
-        except Silent as silence:
+        except api.Silent as silence:
             log = supervisor.tail(module.params["log"])
-            problem = f"The node at {url} does not answer after {timeout} s: {silence}."
+            problem = f"The node at {url} does not answer after {timeout} s: {silence.why}."
             problem += f" The end of {module.params['log']}:\n{log}" if log else ""
         if time.monotonic() - began > timeout:
             module.fail_json(msg=problem)
