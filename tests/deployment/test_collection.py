@@ -100,6 +100,13 @@ def test_a_module_is_described_and_says_how_it_behaves_in_check_mode(name: str) 
     assert description["return"]
 
 
+def test_the_changelog_names_every_module() -> None:
+    changelog = (COLLECTION / "CHANGELOG.md").read_text()
+    listed = re.search(r"^- Modules (.*); filter", changelog, re.MULTILINE)
+    assert listed
+    assert sorted(re.findall(r"`(\w+)`", listed[1])) == MODULES
+
+
 def test_the_links_at_the_top_lead_into_the_collection() -> None:
     for name in ("roles", "playbooks"):
         assert Path(name).readlink() == COLLECTION / name
