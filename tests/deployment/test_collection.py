@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import json
 import re
 import subprocess
@@ -85,19 +87,67 @@ def test_the_package_ansible_has_the_core_that_is_expected_of_it() -> None:
     assert core.startswith(core_of(major).removesuffix("0"))
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_a_module_is_described_and_says_how_it_behaves_in_check_mode(name: str) -> None:
-    full_name = f"pickbox.cluster.{name}"
+@functools.cache
+def descriptions() -> dict[str, Any]:
+    """What ansible-doc has on every module, by its full name."""
     shown = subprocess.run(
-        [Path(sys.executable).parent / "ansible-doc", "--json", full_name],
+        [
+            Path(sys.executable).parent / "ansible-doc",
+            "--json",
+            *(f"pickbox.cluster.{name}" for name in MODULES),
+        ],
         capture_output=True,
         text=True,
         check=True,
     )
-    description = json.loads(shown.stdout)[full_name]
+    found: dict[str, Any] = json.loads(shown.stdout)
+    return found
+
+
+def description_of(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = descriptions()[f"pickbox.cluster.{name}"]
+    return found
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_is_described_and_says_how_it_behaves_in_check_mode(name: str) -> None:
+    description = description_of(name)
     assert description["doc"]["attributes"]["check_mode"]["support"] == "full"
-    assert full_name in description["examples"]
+    assert f"pickbox.cluster.{name}" in description["examples"]
     assert description["return"]
+
+
+class Specified(Exception):
+    """What a module tells AnsibleModule when it begins."""
+
+    def __init__(self, argument_spec: dict[str, dict[str, Any]], **others: Any) -> None:
+        super().__init__()
+        self.options = argument_spec
+        self.checks = others["supports_check_mode"]
+
+
+def in_full(options: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What options take, whether it is said or goes without saying."""
+    usual = {"type": "str", "required": False, "default": None, "choices": None, "elements": None}
+    return {
+        name: {key: option.get(key, other) for key, other in usual.items()}
+        for name, option in options.items()
+    }
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_takes_what_its_description_says(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def specify(**specification: Any) -> None:
+        raise Specified(**specification)
+
+    module = importlib.import_module(f"ansible_collections.pickbox.cluster.plugins.modules.{name}")
+    monkeypatch.setattr(module, "AnsibleModule", specify)
+    with pytest.raises(Specified) as caught:
+        module.main()
+    assert caught.value.checks
+    assert in_full(caught.value.options) == in_full(description_of(name)["doc"]["options"])
 
 
 def test_the_changelog_names_every_module() -> None:
