@@ -209,6 +209,32 @@ def test_a_committed_command_is_applied_on_every_node(trio: Trio) -> None:
         assert has(member, "first")
 
 
+def test_who_waits_for_an_entry_is_woken_before_the_log_waits_again(
+    trio: Trio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else an answer at a follower waits for the next heartbeat."""
+    leader = trio.leader()
+    follower = next(member for member in trio.members.values() if member is not leader)
+    core = follower.log._core()
+    index, woken, waits = leader.log.status().last_index + 1, threading.Event(), core.wait
+    in_time: list[bool] = []
+
+    def wait_for_the_reader_first(seconds: float) -> None:
+        if core.applied_index >= index and not in_time:
+            in_time.append(woken.wait(5.0))
+        waits(seconds)
+
+    def read() -> None:
+        if follower.log.wait_applied(index, 30.0):
+            woken.set()
+
+    monkeypatch.setattr(core, "wait", wait_for_the_reader_first)
+    threading.Thread(target=read).start()
+    leader.log.propose(command("a"), 5.0)
+    wait_until(lambda: bool(in_time))
+    assert in_time == [True]
+
+
 def test_a_follower_refuses_to_propose_and_nothing_is_appended(trio: Trio) -> None:
     leader = trio.leader()
     before = leader.log.status().last_index

@@ -88,7 +88,7 @@ class RaftConsensus:
         self._applied = threading.Condition()
         self._stopping = threading.Event()
         self._fatal = self._standing = self._turned_away = ""
-        self._synced_index = 0
+        self._synced_index = self._told_applied = 0
         self._bytes_at_snapshot = 0
         self._last_tick = time.monotonic()
         self._leader: str | None = None
@@ -142,7 +142,7 @@ class RaftConsensus:
             on_standing=self._standing_changed,
             on_diverged=self._has_diverged,
             on_snapshot=self._snapshot_is_durable,
-            on_tick=self._metrics.ticked,
+            on_tick=self._ticked,
         )
 
     def stop(self) -> None:
@@ -282,8 +282,6 @@ class RaftConsensus:
             core.step_aside()  # another node's disk may take what the log says
         if now - self._picture_at > _PICTURE_AGE:
             self._take_picture(core)
-        elif core.applied_index != self._status.applied_index:
-            self._wake_readers()
 
     def _take_picture(self, core: SafeSyncObj) -> None:
         """Take the status where nothing of the core moves: between two ticks."""
@@ -298,7 +296,6 @@ class RaftConsensus:
         if core.leader_id is not None:
             self._turned_away = ""
         self._compact_when_grown(core)
-        self._wake_readers()
 
     def _picture_is_current(self, core: SafeSyncObj) -> bool:
         seen = self._status
@@ -308,9 +305,14 @@ class RaftConsensus:
             core.applied_index,
         )
 
-    def _wake_readers(self) -> None:
-        with self._applied:
-            self._applied.notify_all()
+    def _ticked(self, seconds: float) -> None:
+        """A tick is done, and waits now for what comes: who waited for it must not."""
+        self._metrics.ticked(seconds)
+        index = self._applied_index()
+        if index != self._told_applied:
+            self._told_applied = index
+            with self._applied:
+                self._applied.notify_all()
 
     def _compact_when_grown(self, core: SafeSyncObj) -> None:
         grown = self._log().bytes_written - self._bytes_at_snapshot
