@@ -23,7 +23,8 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests" / "integration"))
 
 from authority import Authority  # noqa: E402
-from cluster import free_ports, wait_until  # noqa: E402 - found by the line above
+from cluster import wait_until  # noqa: E402 - found by the line above
+from ports import free_ports  # noqa: E402
 
 NODES = ("node1", "node2", "node3")
 _LIFE = dt.timedelta(days=7)

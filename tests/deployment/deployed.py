@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 from ansible_collections.pickbox.cluster.plugins.module_utils import supervisor
-from cluster import free_ports
+from ports import free_ports
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,8 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from cluster import free_ports, wait_until
+from cluster import wait_until
+from ports import free_ports
 
 from faults.proxy import PERFECT, Conditions, Link, Proxies
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +17,7 @@ import psutil
 import urllib3
 from authority import CLUSTER, DECADE, Authority
 from blake3 import blake3
+from ports import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -40,17 +39,6 @@ def wait_until(
         if time.monotonic() >= deadline:
             raise AssertionError(f"after {seconds:g} s still not: {what}")
         time.sleep(pause)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now, below those that the kernel gives to clients."""
-    found: list[int] = []
-    while len(found) < count:
-        port = 20000 + secrets.randbelow(10000)
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            if port not in found:
-                found.append(port)
-    return found
 
 
 @dataclass

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from authority import CLUSTER, Authority, tls_settings
 from blake3 import blake3
+from ports import free_ports
 
 from pickbox.changes import Kind, Put, Receipt, Status, Submission
 from pickbox.codec import encode_command
@@ -38,14 +39,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.cluster
 IDS = ("node1", "node2", "node3")
 HASH_EVERY = Options().hash_every
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
 
 
 class Member:

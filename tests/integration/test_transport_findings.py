@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from authority import Authority
+from ports import free_ports
 from pysyncobj import SyncObj, SyncObjConf, dns_resolver, replicated, tcp_connection
 from pysyncobj import pickle as library_pickle
 from pysyncobj.dns_resolver import DnsCachingResolver
@@ -34,7 +35,7 @@ class StockNode(SyncObj):
     """The library on a real port, leading alone unless it has a peer."""
 
     def __init__(self, others: tuple[str, ...] = (), **settings: Any) -> None:
-        self.address = f"127.0.0.1:{free_port()}"
+        self.address = f"127.0.0.1:{free_ports(1)[0]}"
         super().__init__(self.address, list(others), SyncObjConf(autoTick=False, **settings))
 
     @replicated
@@ -43,11 +44,6 @@ class StockNode(SyncObj):
 
     def tick_until(self, condition: Any) -> None:
         eventually(lambda: self.doTick(0.01) is None and bool(condition()))
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])
 
 
 def stock_frame(message: object) -> bytes:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from authority import NO_FILES, tls_settings
 from blake3 import blake3
+from ports import free_ports
 
 from pickbox.changes import ABSENT, Entry, Kind, Outcome, Receipt, Status, base_holds
 from pickbox.errors import (
@@ -405,14 +406,6 @@ def raw(port: int, request: bytes) -> bytes:
     with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
         connection.sendall(request)
         return b"".join(iter(lambda: connection.recv(65536), b""))
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
 
 
 def make_settings(directory: Path, **more: Any) -> Settings:
