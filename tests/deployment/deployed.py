@@ -52,7 +52,10 @@ class Deployment:
         return self.directory / "source"
 
     def play(self, name: str, *arguments: str) -> Run:
-        """Run a playbook of the collection, as a caller whose shell has settings of its own."""
+        """Run a playbook of the collection, as a caller whose shell has settings of its own.
+
+        Whatever it does and however it ends, it shows no secret.
+        """
         done = subprocess.run(
             [
                 f"{os.path.dirname(sys.executable)}/ansible-playbook",
@@ -72,7 +75,10 @@ class Deployment:
             text=True,
             check=False,
         )
-        return Run(done.returncode, done.stdout + done.stderr)
+        run = Run(done.returncode, done.stdout + done.stderr)
+        assert "PRIVATE KEY" not in run.output
+        assert not [secret for secret in self.secrets() if secret in run.output]
+        return run
 
     def pids(self) -> dict[str, int]:
         """The process of each node that runs."""
@@ -92,8 +98,9 @@ class Deployment:
         return {path: path.read_bytes() for path in found}
 
     def secrets(self) -> list[str]:
-        """What must not be seen anywhere."""
-        return [(self.home / "secrets" / name).read_text().strip() for name in SECRETS]
+        """What must not be seen anywhere; nothing before the first deployment."""
+        paths = [self.home / "secrets" / name for name in SECRETS]
+        return [path.read_text().strip() for path in paths if path.exists()]
 
     @classmethod
     def prepare(cls, directory: Path) -> Deployment:

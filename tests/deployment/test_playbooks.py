@@ -86,7 +86,7 @@ def test_a_deployment_shows_no_secret_and_no_warning(deployment: Deployment) -> 
     run = deployment.play("deploy", "-vv", "--diff")
     assert run.code == 0, run.output
     assert "Pickbox runs: 3 nodes are ready." in run.output
-    assert not [secret for secret in deployment.secrets() if secret in run.output]
+    assert len(deployment.secrets()) == len(SECRETS), "`play` looks for them"
     assert not re.findall(r"\[(?:WARNING|DEPRECATION WARNING|ERROR)\].*", run.output)
     assert deployment.pids().keys() == set(NODES)
 
@@ -167,6 +167,15 @@ def test_a_teardown_that_is_not_confirmed_touches_nothing(deployment: Deployment
     assert run.code != 0
     assert "Nothing was touched" in run.output
     assert deployment.pids() == before
+
+
+def test_a_check_of_a_teardown_tells_changes_and_makes_none(deployment: Deployment) -> None:
+    before = deployment.pids()
+    run = deployment.play("teardown", "--check", "--diff", "--extra-vars=confirm=yes")
+    assert run.code == 0, run.output
+    assert all(run.changed[node] > 0 for node in NODES)
+    assert deployment.pids() == before
+    assert (deployment.home / "current/bin/pickbox").exists()
 
 
 def test_a_teardown_keeps_the_files(deployment: Deployment) -> None:

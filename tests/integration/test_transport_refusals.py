@@ -206,6 +206,7 @@ def test_a_frame_that_was_cut_short_is_never_delivered(
     assert node.received == []
 
 
+@pytest.mark.timeout(FUZZ_SECONDS + 120)
 def test_fuzzed_bytes_cost_bounded_memory_and_no_member(
     pair: tuple[Endpoint, Endpoint], authority: Authority
 ) -> None:
