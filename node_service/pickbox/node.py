@@ -219,7 +219,6 @@ class Node:
 
     def _open_volume(self, settings: Settings) -> None:
         base = os.fsencode(settings.data_dir)
-        os.makedirs(base, mode=0o755, exist_ok=True)
         self.power = PowerRecord(os.path.join(base, b"boot"))
         self.disk = DiskGuard(base, settings.disk_reserve)
         self.state = StateDatabase(os.path.join(base, b"state.db"))
