@@ -227,6 +227,32 @@ def test_what_a_move_of_a_directory_left_on_both_sides_is_looked_at(folder: Fold
     assert folder.version("d/f") == ABSENT
 
 
+@pytest.mark.parametrize("inline", [True, False], ids=["in the log", "fetched"])
+@pytest.mark.parametrize("found", [LONG, LONG[:SECTOR]], ids=["whole", "cut"])
+def test_what_was_moved_and_then_removed_and_came_back_is_nothing_new(
+    folder: Folder, found: bytes, inline: bool
+) -> None:
+    """Nobody put it where it is; what was fetched was whole before it got a name and its time."""
+    folder.take_snapshot()
+    folder.commit(file("a", LONG, inline=inline))
+    folder.commit(Move(b"a", b"b"))
+    folder.commit(Delete(b"b"))
+    folder.write("b", found, LATER if inline or found == LONG else MTIME)
+    assert folder.lose_power() == {b"b"}
+    assert folder.version("b") == ABSENT
+
+
+def test_a_copy_where_a_move_was_refused_is_an_edit(folder: Folder) -> None:
+    folder.place("a", LONG)
+    folder.place("b", b"in the way")
+    folder.commit(Move(b"a", b"b", destination_base=ABSENT))
+    folder.write("b", LONG, LATER)
+    assert folder.lose_power() == set()
+    row = folder.state.get(b"b")
+    assert row is not None
+    assert folder.version("b") is None
+
+
 def test_where_a_conflict_copy_went_is_looked_at(folder: Folder) -> None:
     """Also if the catalog went back with the power, and learns of it when the log is applied."""
     folder.place("f", b"first")

@@ -223,10 +223,6 @@ class CatalogCopy:
         """The entry at `path`."""
         return _get(self._db, path)
 
-    def has_content(self, digest: bytes) -> bool:
-        """Whether some file had this content."""
-        return _has_content(self._db, digest)
-
     def close(self) -> None:
         """Let go of the file: its bytes stay on the disk for as long as somebody has it open."""
         self._db.close()

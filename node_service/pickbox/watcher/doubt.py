@@ -236,8 +236,8 @@ class Doubts:
         if row is not None:
             puts.decided.add(row.digest)
             puts.times.add(replicated_time(row.mtime_ns))
-        if path in self._behind:
-            puts.decided.add(self._behind[path])
+        names = self._remembered.names(path) & self._behind.keys()
+        puts.decided.update(self._behind[name] for name in names)
         named = bool(puts.decided) or path in self._remembered.paths or path in self._touched
         digest = found.row.digest
         if found.row.kind is Kind.DIRECTORY:
@@ -246,8 +246,6 @@ class Doubts:
             return True
         if digest in puts.proposed:
             return False
-        if self._was_moved(path) and self._remembered.was_somewhere(digest):
-            return True
         # Where the log does not say what was written, nothing of it may spread.
         return self._is_damaged(found, puts) or (named and not self._is_all_known)
 
@@ -255,12 +253,6 @@ class Doubts:
     def _is_all_known(self) -> bool:
         """Whether the log has all that was placed since the volume was synced."""
         return self._remembered.begins_at <= self._synced.index
-
-    def _was_moved(self, path: bytes) -> bool:
-        return any(
-            path == directory or path.startswith(directory + b"/")
-            for directory in self._remembered.directories
-        )
 
     def _is_damaged(self, found: _Found, puts: Puts) -> bool:
         if found.row.kind is not Kind.FILE:

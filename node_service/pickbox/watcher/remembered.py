@@ -6,16 +6,18 @@ import logging
 import sqlite3
 from collections import defaultdict
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Final
 
-from pickbox.changes import Delete, Move, Put
+from pickbox.changes import Delete, Move, Put, Status
 from pickbox.codec import decode_receipts
 from pickbox.storage.catalog import CatalogCopy
+from pickbox.watcher.former_names import FormerNames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from pickbox.changes import Change, Entry, Submission
+    from pickbox.changes import Change, Entry, Outcome, Submission
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +45,12 @@ class Puts:
             self.decided.add(entry.digest)
             self.times.add(entry.mtime_ns)
 
+    def add_all(self, other: Puts) -> None:
+        """All of that may be there too."""
+        self.decided |= other.decided
+        self.proposed |= other.proposed
+        self.times |= other.times
+
 
 class Remembered:
     """The log's entries since the last snapshot, that snapshot, and what they say of a path.
@@ -56,6 +64,7 @@ class Remembered:
         self._submissions: list[Submission] = []
         self._puts: dict[bytes, Puts] = {}
         self._contents: dict[bytes, bytes] = {}
+        self._former_names = FormerNames()
         self._before: CatalogCopy | None = None
         self.paths: set[bytes] = set()
         """Those that the entries touched, as far as they name them."""
@@ -83,45 +92,46 @@ class Remembered:
         """All entries that were committed are applied: look up what became of the changes."""
         puts: defaultdict[bytes, Puts] = defaultdict(Puts)
         for submission in self._submissions:
-            encoded = self._receipt(submission.request_id)
+            changes, encoded = submission.changes, self._receipt(submission.request_id)
             outcomes = decode_receipts(encoded)[0].outcomes if encoded is not None else ()
-            answered = [outcome.path for outcome in outcomes]
-            answered += [b""] * (len(submission.changes) - len(answered))
-            for change, outcome in zip(submission.changes, answered, strict=False):
+            for change, outcome in zip_longest(changes, outcomes[: len(changes)]):
                 self._learn(puts, change, outcome)
         self._puts = dict(puts)
 
-    def _learn(self, puts: defaultdict[bytes, Puts], change: Change, outcome: bytes) -> None:
-        """`outcome` is the path that holds the content now; empty if it was not applied."""
-        self.paths.update((change.path, outcome) if outcome else (change.path,))
+    def _learn(
+        self, puts: defaultdict[bytes, Puts], change: Change, outcome: Outcome | None
+    ) -> None:
+        """`outcome` is None if the cluster never heard of the change."""
+        self.paths.update((change.path,) if outcome is None else (change.path, outcome.path))
         if isinstance(change, Move):
             self.directories.update((change.path, change.destination))
+            if outcome is not None and outcome.status is Status.APPLIED:
+                self._former_names.note(change.path, change.destination)
         elif isinstance(change, Delete):
             if change.recursive:
                 self.directories.add(change.path)
         else:
             self._learn_put(puts, change, outcome)
 
-    def _learn_put(self, puts: defaultdict[bytes, Puts], put: Put, outcome: bytes) -> None:
+    def _learn_put(self, puts: defaultdict[bytes, Puts], put: Put, outcome: Outcome | None) -> None:
         if put.inline:
             self._contents[put.digest] = put.inline
-        for path in {put.path, outcome or put.path}:
-            (puts[path].decided if outcome else puts[path].proposed).add(put.digest)
+        for path in {put.path, put.path if outcome is None else outcome.path}:
+            (puts[path].proposed if outcome is None else puts[path].decided).add(put.digest)
             puts[path].times.add(put.mtime_ns)
 
-    def puts(self, path: bytes) -> Puts:
-        """What was at `path` at the snapshot, and was put there since."""
-        noted = self._puts.get(path, Puts())
-        found = Puts(set(noted.decided), set(noted.proposed), set(noted.times))
-        if self._before is not None:
-            found.add(self._before.get(path))
-        return found
+    def names(self, path: bytes) -> set[bytes]:
+        """The names that what is at `path` may have had since the snapshot; `path` is one."""
+        return self._former_names.of(path)
 
-    def was_somewhere(self, digest: bytes) -> bool:
-        """Whether some path had this content: a move takes all that is in a directory along."""
-        return digest in self._contents or (
-            self._before is not None and self._before.has_content(digest)
-        )
+    def puts(self, path: bytes) -> Puts:
+        """What was at `path` at the snapshot, was put there since, or was moved there."""
+        found = Puts()
+        for name in self.names(path):
+            found.add_all(self._puts.get(name, Puts()))
+            if self._before is not None:
+                found.add(self._before.get(name))
+        return found
 
     def content(self, digest: bytes) -> bytes | None:
         """The content, if an entry carried it."""
@@ -132,6 +142,7 @@ class Remembered:
         if self._before is not None:
             self._before.close()
         self._submissions, self._puts, self._contents, self._before = [], {}, {}, None
+        self._former_names = FormerNames()
         self.paths, self.directories = set(), set()
 
 
