@@ -41,6 +41,9 @@ class StateManager(Protocol):
     def proposed(self) -> dict[str, list[Revision]]:
         """What was proposed and not answered, by request id, in the order of the submission."""
 
+    def is_proposed(self, path: bytes, digest: bytes) -> bool:
+        """Whether that content of `path` was proposed and is not answered."""
+
     def answered(self, request_id: str, revisions: Iterable[Revision]) -> list[bytes]:
         """`revise` as the answers say, and end the submission, all of it or nothing."""
 

@@ -175,6 +175,32 @@ def test_what_is_placed_while_an_edit_waits_for_its_answer_keeps_its_row(volume:
     node.close()
 
 
+@pytest.mark.parametrize("renamed", [True, False], ids=["renamed", "removed"])
+def test_what_a_person_removed_before_its_answer_is_not_placed_again(
+    volume: Path, renamed: bool
+) -> None:
+    """No leader was there to answer for a while, say; then the placer hears before the watcher."""
+    node = a_node(volume / "node")
+    (node.files / "d/q").write_bytes(b"mine")
+
+    def remove() -> None:
+        if renamed:
+            (node.files / "d/q").rename(node.files / "d/r")
+        else:
+            (node.files / "d/q").unlink()
+        exhaust(node.placing())
+
+    node.log.before_the_answer = remove
+    node.look(b"d/q")
+    node.log.before_the_answer = lambda: None
+    assert not (node.files / "d/q").exists()
+    node.scan()
+    node.settle()
+    assert not (node.files / "d/q").exists()
+    assert node.on_disk() == node.in_catalog()
+    node.close()
+
+
 def test_an_edit_that_placement_gives_back_is_one_of_the_version_it_was_made_on(
     volume: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -117,7 +117,8 @@ class PlacementSteps:
 
         Raises:
             ChangedMeanwhile: something is there that is not what is known.
-            NotYet: the catalog is behind the row: it is being rebuilt, or lags behind an answer.
+            NotYet: the catalog is behind the row: it is being rebuilt, or lags behind an answer. Or
+                this node waits for the answer to what the entry says.
         """
         row = self._rows.get(path) or self._state.get(path)
         disk = self._tree.lstat(path)
@@ -125,7 +126,18 @@ class PlacementSteps:
             raise ChangedMeanwhile(path)
         if row is not None and row.version > self._catalog.last_version:
             raise NotYet(path)
-        return row, disk, self._catalog.get(path)
+        entry = self._catalog.get(path)
+        if entry is not None and row is None and disk is None and self._is_removed_again(entry):
+            raise NotYet(path)
+        return row, disk, entry
+
+    def _is_removed_again(self, entry: Entry) -> bool:
+        """Whether a person may have removed what was taken in here, and is not answered yet.
+
+        The answer completes the row, which is looked at last, for it may come just now.
+        """
+        path = entry.path
+        return self._state.is_proposed(path, entry.digest) or self._state.get(path) is not None
 
     def _due(self, path: bytes) -> Entry | None:
         """The entry that is to be put at `path`, if nothing is in its way as far as can be seen."""

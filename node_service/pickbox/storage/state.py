@@ -65,6 +65,7 @@ _PROPOSED: Final = (
     "SELECT request_id, path, kind, size, mode, mtime_ns, ctime_ns, inode, digest, version "
     "FROM proposed ORDER BY request_id, position"
 )
+_IS_PROPOSED: Final = "SELECT 1 FROM proposed WHERE path = ? AND digest = ? LIMIT 1"
 _IS_LATER: Final = "SELECT 1 FROM known WHERE path = ? AND version > ?"
 _ANSWERED: Final = "DELETE FROM proposed WHERE request_id = ?"
 _NO_ROW: Final = (None,) * 7
@@ -153,6 +154,10 @@ class StateDatabase:
             known = None if row[1] is None else _known(tuple(row))
             found.setdefault(request_id, []).append(Revision(row[0], row[-1], known))
         return found
+
+    def is_proposed(self, path: bytes, digest: bytes) -> bool:
+        """Whether that content of `path` was proposed and is not answered."""
+        return bool(self.query(_IS_PROPOSED, (path, digest)))
 
     def answered(self, request_id: str, revisions: Iterable[Revision]) -> list[bytes]:
         """Book the answer to a submission: `revise`, and its end, in one transaction."""
