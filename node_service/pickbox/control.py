@@ -13,7 +13,7 @@ from pickbox import __version__
 from pickbox.errors import NoLeader, NotFound
 from pickbox.observability.health import Probe, assess
 from pickbox.replication.peers import PeerError
-from pickbox.status import ClusterStatus, NodeStatus
+from pickbox.status import ClusterStatus, Joining, NodeStatus
 from pickbox.storage.paths import display
 
 if TYPE_CHECKING:
@@ -92,6 +92,26 @@ class Control:
     def health(self) -> Health:
         """Every check, made now."""
         return assess(self._settings.node_id, self._probes)
+
+    def joining(self) -> Joining:
+        """How far the node is with its start: it has joined with a leader and an open folder."""
+        consensus, folder = self._consensus, self._after_power_loss
+        if consensus.standing:
+            return Joining(consensus.standing)
+        if not (self._settings.bootstrap or consensus.members().nodes):
+            return Joining()  # it waits to be added, which needs it to run
+        no_leader = self._leader_check()
+        if no_leader or folder.opened:
+            return Joining(consensus.trouble or no_leader)
+        return Joining(folder.reason, needs_time=True)
+
+    def summary(self) -> str:
+        """How the node is, in a sentence."""
+        blocking = [c.reason for c in self.health().checks if c.gates_ready and not c.ok]
+        if blocking:
+            return f"not ready: {'; '.join(blocking)}"
+        status = self._consensus.status()
+        return "ready, and leads" if status.role == "leader" else f"ready, follows {status.leader}"
 
     def not_accepting(self) -> str:
         """Why no writes are taken here; empty if they are."""

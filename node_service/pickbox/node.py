@@ -40,6 +40,7 @@ from pickbox.replication.proposer import Proposer
 from pickbox.replication.service import Files
 from pickbox.replication.state_machine import StateMachine
 from pickbox.replication.transfer import Fetcher, Stager
+from pickbox.sd_notify import ServiceManager
 from pickbox.storage.catalog import Catalog, CatalogError
 from pickbox.storage.disk import DiskGuard, sync_filesystem
 from pickbox.storage.power import PowerRecord
@@ -354,6 +355,7 @@ def run(settings: Settings, credentials: Credentials) -> int:
     """
     faulthandler.enable()
     configure(settings.log_level, settings.node_id)
+    manager = ServiceManager.from_environment(os.environ)
     try:
         node = Node(settings, credentials)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -362,12 +364,12 @@ def run(settings: Settings, credentials: Credentials) -> int:
     except (ListenError, LogUnusable, CatalogError, OSError, sqlite3.Error) as error:
         log.critical("cannot_start", extra={"fields": {"why": str(error)}})
         return EXIT_FAILED
-    log.info(
-        "started",
-        extra={"fields": {"version": __version__, "data_dir": str(settings.data_dir)}},
-    )
+    fields = {"version": __version__, "data_dir": str(settings.data_dir)}
+    log.info("started", extra={"fields": fields})
+    manager.follow(node.control)
     node.wait()
     _exit_in_time(settings.drain_timeout)
+    manager.stopping(node.failed)
     node.stop()
     return _leave(EXIT_FAILED if node.failed else 0)
 

@@ -38,6 +38,19 @@ class Health:
 
 
 @dataclass(frozen=True, slots=True)
+class Joining:
+    """How far a node is with its start.
+
+    Attributes:
+        reason: why it has not joined its cluster yet; empty if it has, or waits to be added to one.
+        needs_time: it waits for nobody, but has work to do on its folder first.
+    """
+
+    reason: str = ""
+    needs_time: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Figures:
     """A node's own figures, for the dashboard and `/api/metrics` (SI base units)."""
 
