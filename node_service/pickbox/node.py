@@ -14,6 +14,7 @@ import time
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from pickbox import __version__
+from pickbox.admin_tokens import AdminTokens
 from pickbox.consensus import LogUnusable, RaftConsensus
 from pickbox.control import Control
 from pickbox.http.apps import (
@@ -79,6 +80,7 @@ class Node:
     def __init__(self, settings: Settings, credentials: Credentials) -> None:
         self.settings = settings
         self.credentials = credentials
+        self.tokens = AdminTokens(settings)
         self.failed = ""
         self._stop_asked = threading.Event()
         self.metrics = Metrics(settings.node_id)
@@ -186,6 +188,7 @@ class Node:
         self.proposer.start()
         self.after_power_loss.start()
         threading.Thread(target=self._keep_house, name="housekeeping", daemon=True).start()
+        self.tokens.watch(self._stop_asked)
         FiguresLog(self.control.status, self._stop_asked).start()
 
     def stop(self) -> None:
@@ -256,7 +259,7 @@ class Node:
         self.listeners = Listeners(
             settings,
             create_client_app(files, self.control, self.metrics, settings),
-            create_admin_app(self.control, self.membership, settings, self.metrics),
+            create_admin_app(self.control, self.membership, self.tokens, self.metrics),
             create_monitor_app(self.control, self.metrics.registry, self.metrics),
             [self.peer_server],
         )

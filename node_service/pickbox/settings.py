@@ -28,6 +28,7 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 HEARTBEATS_BEFORE_DOUBT = 3
 """An election timeout is at least this many heartbeats: one that is late must not cost a leader."""
 
+_TOKEN_LENGTH = 16
 _NODE_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 _PEER = re.compile(r"(?P<host>[^\s/:]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5})")
 
@@ -95,7 +96,10 @@ class Settings(BaseSettings):
 
     cluster_name: str = Field("pickbox", description="Nodes of another name are refused.")
     admin_token: SecretStr | None = Field(None, description="Bearer token of the admin API.")
-    admin_token_file: Path | None = Field(None, description="File that holds admin_token.")
+    admin_token_file: Path | None = Field(
+        None,
+        description="File of the admin tokens, one a line; read anew when it changes.",
+    )
 
     tls_ca: Path = Field(description="PEM file of the CAs whose nodes are let in.")
     tls_certificate: Path = Field(
@@ -219,13 +223,20 @@ class Settings(BaseSettings):
             raise SettingsError(f"{found}, which cannot be written; {allowed}")
 
     @property
-    def token(self) -> str:
-        """The admin token, from its setting or its file.
+    def tokens(self) -> tuple[str, ...]:
+        """The admin tokens, from their setting or their file; the first is the one to use.
 
         Raises:
-            SettingsError: there is none.
+            SettingsError: there is none, or one that cannot be used.
         """
-        return _secret("admin_token", self.admin_token, self.admin_token_file)
+        if self.admin_token is not None:
+            return (_checked("PICKBOX_ADMIN_TOKEN", self.admin_token.get_secret_value()),)
+        if self.admin_token_file is not None:
+            return tokens_in(self.admin_token_file)
+        raise SettingsError(
+            "PICKBOX_ADMIN_TOKEN: not set; give the secret itself or name its file in "
+            "PICKBOX_ADMIN_TOKEN_FILE"
+        )
 
 
 def load_settings(config: Path | None = None) -> Settings:
@@ -246,28 +257,36 @@ def load_settings(config: Path | None = None) -> Settings:
         raise SettingsError("\n".join(_explain(item) for item in error.errors())) from None
     except ValueError as error:  # malformed TOML
         raise SettingsError(f"PICKBOX_CONFIG: {config}: {error}") from None
-    _ = settings.token
+    _ = settings.tokens
     return settings
 
 
-def _secret(name: str, value: SecretStr | None, file: Path | None) -> str:
-    variable = f"PICKBOX_{name.upper()}"
-    if value is not None:
-        text = value.get_secret_value()
-    elif file is not None:
-        try:
-            text = file.read_text().strip()
-        except OSError as error:
-            raise SettingsError(
-                f"{variable}_FILE: found {str(file)!r}, which cannot be read ({error.strerror})"
-            ) from None
-    else:
+def tokens_in(file: Path) -> tuple[str, ...]:
+    """The admin tokens in `file`, one a line.
+
+    Raises:
+        SettingsError: it cannot be read, holds none, or one that is too short.
+    """
+    variable = "PICKBOX_ADMIN_TOKEN_FILE"
+    try:
+        lines = file.read_text().split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text"
         raise SettingsError(
-            f"{variable}: not set; give the secret itself or name its file in {variable}_FILE"
+            f"{variable}: found {str(file)!r}, which cannot be read ({reason})"
+        ) from None
+    found = {number: line.strip() for number, line in enumerate(lines, start=1) if line.strip()}
+    if not found:
+        raise SettingsError(f"{variable}: found {str(file)!r}, which has no token; one is needed")
+    return tuple(_checked(f"{variable}, line {number}", token) for number, token in found.items())
+
+
+def _checked(place: str, token: str) -> str:
+    if len(token) < _TOKEN_LENGTH:
+        raise SettingsError(
+            f"{place}: found {len(token)} characters; allowed are {_TOKEN_LENGTH} or more"
         )
-    if len(text) < 16:
-        raise SettingsError(f"{variable}: found {len(text)} characters; allowed are 16 or more")
-    return text
+    return token
 
 
 def _explain(problem: Any) -> str:

@@ -21,6 +21,7 @@ from authority import NO_FILES, tls_settings
 from blake3 import blake3
 from ports import free_ports
 
+from pickbox.admin_tokens import AdminTokens
 from pickbox.changes import ABSENT, Entry, Kind, Outcome, Receipt, Status, base_holds
 from pickbox.errors import (
     BadRequest,
@@ -430,7 +431,7 @@ def build(settings: Settings) -> Running:
     listeners = Listeners(
         settings,
         create_client_app(files, control, metrics, settings),
-        create_admin_app(control, members, settings, metrics),
+        create_admin_app(control, members, AdminTokens(settings), metrics),
         create_monitor_app(control, metrics.registry, metrics),
     )
     return Running(settings, files, control, members, metrics, listeners)

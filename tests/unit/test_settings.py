@@ -147,7 +147,39 @@ def test_a_secret_is_read_from_its_file(environment: pytest.MonkeyPatch, tmp_pat
     with pytest.raises(SettingsError, match=r"PICKBOX_ADMIN_TOKEN_FILE: found .* cannot be read"):
         load_settings()
     secret.write_text("a secret from a file\n")
-    assert load_settings().token == "a secret from a file"
+    assert load_settings().tokens == ("a secret from a file",)
+
+
+def test_a_file_may_hold_several_tokens_one_a_line(
+    environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    environment.delenv("PICKBOX_ADMIN_TOKEN")
+    secret = tmp_path / "secret"
+    environment.setenv("PICKBOX_ADMIN_TOKEN_FILE", str(secret))
+    secret.write_text("\n  the new token of many  \r\n\n\tthe old token of many\n\n")
+    assert load_settings().tokens == ("the new token of many", "the old token of many")
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "which has no token; one is needed"),
+        (b" \n\n", "which has no token; one is needed"),
+        (b"the new token of many\n\nshort\n", "FILE, line 3: found 5 characters; allowed are 16"),
+        (b"\xff\xfe", r"cannot be read \(it is not text\)"),
+    ],
+)
+def test_a_token_of_a_file_that_cannot_be_used_is_named_by_its_line_and_not_shown(
+    environment: pytest.MonkeyPatch, tmp_path: Path, content: bytes, told: str
+) -> None:
+    environment.delenv("PICKBOX_ADMIN_TOKEN")
+    secret = tmp_path / "secret"
+    environment.setenv("PICKBOX_ADMIN_TOKEN_FILE", str(secret))
+    secret.write_bytes(content)
+    with pytest.raises(SettingsError, match=told) as refused:
+        load_settings()
+    assert "short" not in str(refused.value)
+    assert "many" not in str(refused.value)
 
 
 def reference_table() -> str:

@@ -43,7 +43,7 @@ def aim(session: Session, settings: Settings) -> None:
     options.url = (f"http://{host}:{settings.dashboard_port}",)
     options.admin_url = f"http://{host}:{settings.admin_port}"
     options.monitor_url = f"http://{host}:{settings.monitor_port}"
-    options.token, options.token_file = settings.token, None
+    options.token, options.token_file = settings.tokens[0], None
 
 
 def _reachable_host(host: str) -> str:

@@ -69,7 +69,7 @@ class Session:
         return Endpoint((self.options.monitor_url,), self.options.timeout)
 
     def token(self) -> str | None:
-        """The admin token, from the option or its file; None when neither is given.
+        """The admin token, from the option or its file's first line; None when neither is given.
 
         Raises:
             Failure: the file cannot be read or is empty.
@@ -81,10 +81,11 @@ class Session:
         name = self.options.token_file
         try:
             with open(name, encoding="utf-8") as file:
-                token = file.read().strip()
+                tokens = file.read().split("\n")
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is not text"
             raise _token_failure(f"The token file {name} cannot be read: {reason}.") from error
+        token = next((line.strip() for line in tokens if line.strip()), "")
         if not token:
             raise _token_failure(f"The token file {name} is empty.")
         return token
@@ -148,7 +149,7 @@ def shared_options() -> list[click.Parameter]:
             "--token-file",
             callback=_take,
             envvar="PICKBOX_ADMIN_TOKEN_FILE",
-            help="File that holds the admin token.",
+            help="File that holds the admin token; of several, one a line, the first.",
         ),
         _option(
             "--json",

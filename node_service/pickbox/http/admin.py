@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hmac
 from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, request
@@ -14,14 +13,14 @@ from pickbox.http.documents import cluster_document, health_document
 from pickbox.http.parameters import Query
 
 if TYPE_CHECKING:
+    from pickbox.admin_tokens import AdminTokens
     from pickbox.seams import NodeControl
-    from pickbox.settings import Settings
 
 
-def admin_blueprint(control: NodeControl, settings: Settings) -> Blueprint:
+def admin_blueprint(control: NodeControl, tokens: AdminTokens) -> Blueprint:
     """Routes under ``/api/v1``, and ``/``; every one wants the admin token."""
     blueprint = Blueprint("admin", __name__)
-    want_token(blueprint, settings.token)
+    want_token(blueprint, tokens)
 
     @blueprint.before_request
     def refuse_parameters() -> None:
@@ -32,16 +31,15 @@ def admin_blueprint(control: NodeControl, settings: Settings) -> Blueprint:
     return blueprint
 
 
-def want_token(blueprint: Blueprint, token: str) -> None:
-    """Refuse every request to `blueprint` that does not bring the admin token."""
-    expected = token.encode()
+def want_token(blueprint: Blueprint, tokens: AdminTokens) -> None:
+    """Refuse every request to `blueprint` that does not bring an admin token."""
 
     @blueprint.before_request
     def authenticate() -> None:
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not given:
             raise Unauthorized("The admin API wants the header Authorization: Bearer <token>.")
-        if not hmac.compare_digest(given.strip().encode("latin-1"), expected):
+        if not tokens.accepts(given.strip().encode("latin-1")):
             raise Unauthorized("This is not the admin token of the node.")
 
 

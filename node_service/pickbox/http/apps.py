@@ -19,6 +19,7 @@ from pickbox.http.raw_path import RawPaths
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
+    from pickbox.admin_tokens import AdminTokens
     from pickbox.observability.metrics import Metrics
     from pickbox.seams import FileService, Membership, NodeControl, PeerService
     from pickbox.settings import Settings
@@ -39,12 +40,12 @@ def create_client_app(
 
 
 def create_admin_app(
-    control: NodeControl, membership: Membership, settings: Settings, metrics: Metrics
+    control: NodeControl, membership: Membership, tokens: AdminTokens, metrics: Metrics
 ) -> Flask:
     """The operators' API."""
     app = _flask("admin", metrics)
-    app.register_blueprint(admin_blueprint(control, settings))
-    app.register_blueprint(members_blueprint(membership, settings))
+    app.register_blueprint(admin_blueprint(control, tokens))
+    app.register_blueprint(members_blueprint(membership, tokens))
     return app
 
 

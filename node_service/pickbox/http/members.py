@@ -13,15 +13,15 @@ from pickbox.http.parameters import Query
 from pickbox.settings import Peer, is_node_id
 
 if TYPE_CHECKING:
+    from pickbox.admin_tokens import AdminTokens
     from pickbox.members import Members
     from pickbox.seams import Membership
-    from pickbox.settings import Settings
 
 
-def members_blueprint(membership: Membership, settings: Settings) -> Blueprint:
+def members_blueprint(membership: Membership, tokens: AdminTokens) -> Blueprint:
     """Routes under ``/api/v1/members``; every one wants the admin token."""
     blueprint = Blueprint("members", __name__, url_prefix="/api/v1/members")
-    want_token(blueprint, settings.token)
+    want_token(blueprint, tokens)
 
     @blueprint.get("")
     def members() -> dict[str, Any]:
