@@ -217,7 +217,7 @@ class Control:
             draining=self._draining,
             reasons=health.reasons,
             client_url=f"http://{host}:{settings.dashboard_port}",
-            admin_url=f"http://{host}:{settings.admin_port}",
+            admin_url=settings.admin_url,
             monitor_url=f"http://{host}:{settings.monitor_port}",
             certificate_expires=self._credentials.expires.isoformat(),
             certificate_serial=self._credentials.serial,

@@ -8,12 +8,11 @@ import logging
 import os
 import signal
 import sqlite3
-import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final
 
-from pickbox import __version__
+from pickbox import __version__, ending
 from pickbox.admin_tokens import AdminTokens
 from pickbox.consensus import LogUnusable, RaftConsensus
 from pickbox.control import Control
@@ -183,6 +182,7 @@ class Node:
     def start(self) -> None:
         """Start every part; the listeners first, so that a taken port stops it all."""
         self.listeners.start()
+        self._check_name()
         self.consensus.start()
         self.membership.start()
         self.proposer.start()
@@ -218,6 +218,15 @@ class Node:
     def wait(self) -> None:
         """Return when somebody asked to stop, or the node failed."""
         self._stop_asked.wait()
+
+    def _check_name(self) -> None:
+        """Say so if nobody can verify the admin API of this node."""
+        settings = self.settings
+        host = settings.peers[settings.node_id].host
+        if settings.admin_over_tls and not self.credentials.is_for(host):
+            why = f"clients of {settings.admin_url} refuse the certificate: it is not for {host}"
+            fields = {"why": why, "todo": "a deployment (playbooks/deploy.yml) makes one that is"}
+            log.warning("certificate_lacks_host", extra={"fields": fields})
 
     # -- building ---------------------------------------------------------------------------
 
@@ -262,6 +271,7 @@ class Node:
             create_admin_app(self.control, self.membership, self.tokens, self.metrics),
             create_monitor_app(self.control, self.metrics.registry, self.metrics),
             [self.peer_server],
+            self.credentials.https_context if settings.admin_over_tls else None,
         )
 
     # -- what the parts call ----------------------------------------------------------------
@@ -371,32 +381,7 @@ def run(settings: Settings, credentials: Credentials) -> int:
     log.info("started", extra={"fields": fields})
     manager.follow(node.control)
     node.wait()
-    _exit_in_time(settings.drain_timeout)
+    ending.exit_in_time(settings.drain_timeout, EXIT_FAILED)
     manager.stopping(node.failed)
     node.stop()
-    return _leave(EXIT_FAILED if node.failed else 0)
-
-
-def _leave(code: int) -> NoReturn:
-    """Exit at once. Threads that wait for a peer may take minutes, and Python would join them.
-
-    What they do can be cut at any point: a download goes on from where it was, a change that was
-    not committed is found again in the folder.
-    """
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
-
-
-def _exit_in_time(seconds: float) -> None:
-    """Exit for good if stopping hangs: whoever sent the signal waits ten seconds."""
-
-    def exit_now() -> None:
-        time.sleep(seconds + 1.0)
-        log.error("stop_took_too_long")
-        with contextlib.suppress(OSError):
-            faulthandler.dump_traceback()
-        os._exit(EXIT_FAILED)
-
-    threading.Thread(target=exit_now, name="stop-deadline", daemon=True).start()
+    return ending.leave(EXIT_FAILED if node.failed else 0)

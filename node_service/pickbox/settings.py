@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -106,6 +107,10 @@ class Settings(BaseSettings):
         description="PEM file of this node's certificate, with the URI pickbox://<cluster>/<node>."
     )
     tls_key: Path = Field(description="PEM file of its key, for its owner alone.")
+
+    admin_tls: bool | None = Field(
+        None, description="Admin API over HTTPS; not set: unless host is a loopback address."
+    )
 
     inline_limit: int = Field(
         32 * 1024, ge=0, le=256 * 1024, description="Bytes up to which content is in the log."
@@ -223,6 +228,20 @@ class Settings(BaseSettings):
             raise SettingsError(f"{found}, which cannot be written; {allowed}")
 
     @property
+    def admin_over_tls(self) -> bool:
+        """Whether the admin API is served over HTTPS."""
+        return not _is_loopback(self.host) if self.admin_tls is None else self.admin_tls
+
+    @property
+    def admin_url(self) -> str:
+        """Where the admin API is, for others: at the name that peers have for this node.
+
+        That is not what it listens on: 0.0.0.0 leads nowhere.
+        """
+        scheme = "https" if self.admin_over_tls else "http"
+        return f"{scheme}://{self.peers[self.node_id].host}:{self.admin_port}"
+
+    @property
     def tokens(self) -> tuple[str, ...]:
         """The admin tokens, from their setting or their file; the first is the one to use.
 
@@ -259,6 +278,13 @@ def load_settings(config: Path | None = None) -> Settings:
         raise SettingsError(f"PICKBOX_CONFIG: {config}: {error}") from None
     _ = settings.tokens
     return settings
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def tokens_in(file: Path) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ import signal
 import threading
 import urllib.request
 from contextlib import contextmanager
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -149,12 +150,16 @@ def test_the_ca_signs_nodes_only_and_lasts_ten_years(deployment: Deployment) -> 
 
 
 @pytest.mark.parametrize("node", NODES)
-def test_a_certificate_names_its_node_and_nothing_else(deployment: Deployment, node: str) -> None:
+def test_a_certificate_names_its_node_and_its_host(deployment: Deployment, node: str) -> None:
     (ca,) = authorities(deployment)
     made = certificate(deployment, node)
     made.verify_directly_issued_by(x509.load_pem_x509_certificate(ca.read_bytes()))
     names = made.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    assert list(names) == [x509.UniformResourceIdentifier(f"pickbox://pickbox/{node}")]
+    assert list(names) == [
+        x509.UniformResourceIdentifier(f"pickbox://pickbox/{node}"),
+        x509.IPAddress(ip_address("127.0.0.1")),
+        x509.DNSName("localhost"),
+    ]
     usages = made.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     assert set(usages) == {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH}
     assert not made.extensions.get_extension_for_class(x509.BasicConstraints).value.ca

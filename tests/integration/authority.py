@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+from ipaddress import ip_address
 from pathlib import Path
 
 from cryptography import x509
@@ -50,6 +51,7 @@ class Authority:
         self,
         name: str,
         *uris: str,
+        hosts: tuple[str, ...] = (),
         starts: dt.timedelta = -dt.timedelta(hours=1),
         ends: dt.timedelta = dt.timedelta(hours=1),
         usages: tuple[x509.ObjectIdentifier, ...] = (
@@ -57,9 +59,15 @@ class Authority:
             ExtendedKeyUsageOID.SERVER_AUTH,
         ),
     ) -> CredentialsFiles:
-        """Files for node `name`, or with the URIs given, valid between two moments from now."""
+        """Files for node `name`, or with the URIs given, valid between two moments from now.
+
+        With `hosts`, names and addresses, clients that verify these find them there.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
-        names = [x509.UniformResourceIdentifier(uri) for uri in uris or (self._uri(name),)]
+        names: list[x509.GeneralName] = [
+            x509.UniformResourceIdentifier(uri) for uri in uris or (self._uri(name),)
+        ]
+        names += [_host(host) for host in hosts]
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         certificate = (
             _builder(subject, self._name, key, starts, ends)
@@ -79,6 +87,13 @@ class Authority:
         plain = (Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         write(files.key, key.private_bytes(*plain))
         return files
+
+
+def _host(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
 
 
 def _builder(

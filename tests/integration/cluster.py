@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -27,7 +28,13 @@ TOKEN = "test-admin-token-0123456789"
 UNDECIDED = {503, 504}
 """Answers that mean: try again, under the same key."""
 
+HOST = "127.0.0.1"
 _POOL = urllib3.PoolManager(retries=False, maxsize=32)
+
+
+@functools.cache
+def _verifying(ca: str) -> urllib3.PoolManager:
+    return urllib3.PoolManager(retries=False, ca_certs=ca)
 
 
 def wait_until(
@@ -50,7 +57,7 @@ class Node:
     ports: tuple[int, int, int, int]
     environment: dict[str, str]
     process: subprocess.Popen[bytes] | None = None
-    host: str = "127.0.0.1"
+    host: str = HOST
     launcher: tuple[str, ...] = ()
     """A command that runs the node, such as one that enters a network namespace first."""
     log: Path = field(init=False)
@@ -71,7 +78,13 @@ class Node:
     @property
     def admin(self) -> str:
         """Base URL of the admin API."""
-        return f"http://{self.host}:{self.ports[1]}"
+        scheme = "https" if self.environment.get("PICKBOX_ADMIN_TLS") == "true" else "http"
+        return f"{scheme}://{self.host}:{self.ports[1]}"
+
+    @property
+    def ca(self) -> str:
+        """The file of the CA that its certificate is of."""
+        return self.environment["PICKBOX_TLS_CA"]
 
     @property
     def monitor(self) -> str:
@@ -119,7 +132,8 @@ class Node:
     def admin_request(self, method: str, path: str, **options: Any) -> urllib3.BaseHTTPResponse:
         """A request to the admin API with the token."""
         headers = {"Authorization": f"Bearer {TOKEN}"} | options.pop("headers", {})
-        return _POOL.request(method, self.admin + path, headers=headers, timeout=20.0, **options)
+        pool = _verifying(self.ca) if self.admin.startswith("https:") else _POOL
+        return pool.request(method, self.admin + path, headers=headers, timeout=20.0, **options)
 
     def status(self) -> dict[str, Any]:
         """What the node says of itself."""
@@ -239,7 +253,7 @@ class Cluster:
     ) -> dict[str, str]:
         """What a node is told, and nothing that this process was told."""
         names = ("PORT", "ADMIN_PORT", "MONITOR_PORT", "DASHBOARD_PORT")
-        tls = self.authority.issue(node, starts=-DECADE, ends=DECADE)
+        tls = self.authority.issue(node, hosts=(HOST,), starts=-DECADE, ends=DECADE)
         return {
             **{key: value for key, value in os.environ.items() if "PICKBOX" not in key},
             "PICKBOX_NODE_ID": node,

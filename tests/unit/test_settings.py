@@ -182,6 +182,31 @@ def test_a_token_of_a_file_that_cannot_be_used_is_named_by_its_line_and_not_show
     assert "many" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("host", "said", "served"),
+    [
+        ("127.0.0.1", None, "http"),
+        ("127.8.9.1", None, "http"),
+        ("::1", None, "http"),
+        ("localhost", None, "http"),
+        ("0.0.0.0", None, "https"),
+        ("10.0.0.1", None, "https"),
+        ("node1.example", None, "https"),
+        ("10.0.0.1", "false", "http"),
+        ("127.0.0.1", "true", "https"),
+    ],
+)
+def test_the_admin_api_is_plain_on_loopback_only_unless_it_is_said(
+    environment: pytest.MonkeyPatch, host: str, said: str | None, served: str
+) -> None:
+    environment.setenv("PICKBOX_HOST", host)
+    if said is not None:
+        environment.setenv("PICKBOX_ADMIN_TLS", said)
+    settings = load_settings()
+    peer = settings.peers[settings.node_id].host
+    assert settings.admin_url == f"{served}://{peer}:{settings.admin_port}"
+
+
 def reference_table() -> str:
     """The table of docs/reference/settings.md, from the settings themselves."""
     rows = ["| setting | default | |", "|---|---|---|"]

@@ -108,3 +108,12 @@ def test_bad_new_files_leave_the_old_ones_in_use(authority: Authority) -> None:
     assert not credentials.reload_if_changed()
     assert not credentials.reload_if_changed()
     assert credentials.expires == before
+
+
+def test_a_certificate_is_for_the_hosts_that_are_in_it_and_no_others(authority: Authority) -> None:
+    credentials = load(authority.issue("a", hosts=("node1.example", "10.0.0.1", "fd00::1")))
+    for host in ("node1.example", "NODE1.example", "10.0.0.1", "fd00::1", "[fd00:0::1]"):
+        assert credentials.is_for(host), host
+    for host in ("node2.example", "example", "10.0.0.2", "fd00::2", "a"):
+        assert not credentials.is_for(host), host
+    assert not load(authority.issue("a")).is_for("10.0.0.1")

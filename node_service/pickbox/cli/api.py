@@ -22,11 +22,14 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from pickbox import __version__
 from pickbox.cli import failures
 from pickbox.cli.failures import ExitCode, Failure
+from pickbox.cli.trust import tls_error, untrusted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from urllib3 import BaseHTTPResponse
+
+    from pickbox.cli.trust import Trust
 
 CONNECT_TIMEOUT: Final = 5.0
 """Seconds after which an address that does not even accept a connection is given up."""
@@ -92,7 +95,14 @@ def _answer_may_be_there() -> Iterator[None]:
 class Endpoint:
     """One API of the node. `timeout` (seconds) bounds a silence, and the time spent on retries."""
 
-    def __init__(self, urls: Sequence[str], timeout: float, *, token: str | None = None) -> None:
+    def __init__(
+        self,
+        urls: Sequence[str],
+        timeout: float,
+        *,
+        token: str | None = None,
+        trust: Trust | None = None,
+    ) -> None:
         self._urls = list(urls)
         self._timeout = timeout
         self._headers = {"User-Agent": f"pickbox/{__version__}", "Accept": "application/json, */*"}
@@ -100,7 +110,11 @@ class Endpoint:
             self._headers["Authorization"] = f"Bearer {token}"
         limits = urllib3.Timeout(connect=min(timeout, CONNECT_TIMEOUT), read=timeout)
         self._pool = urllib3.PoolManager(
-            timeout=limits, retries=False, maxsize=16, blocksize=_BLOCK_BYTES
+            timeout=limits,
+            retries=False,
+            maxsize=16,
+            blocksize=_BLOCK_BYTES,
+            ssl_context=trust.context() if trust else None,
         )
         self._pool.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}
 
@@ -186,6 +200,8 @@ class Endpoint:
         except (urllib3.exceptions.ReadTimeoutError, TimeoutError) as error:
             raise failures.no_answer(url, self._timeout) from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
+            if (refused := tls_error(error)) is not None:
+                raise untrusted(url, refused) from error
             raise failures.unreachable(url, reason_of(error)) from error
         return response
 

@@ -7,13 +7,13 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from pickbox import __version__
-from pickbox.cli.api import Endpoint
 from pickbox.cli.failures import ExitCode, Failure
 from pickbox.cli.findings import Finding, Level
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
 
+    from pickbox.cli.api import Endpoint
     from pickbox.cli.session import Session
 
 CLOCK_TOLERANCE: Final = 2.0
@@ -61,7 +61,7 @@ def _check(check: dict[str, Any]) -> Finding:
 def _client(session: Session) -> list[Finding]:
     findings = []
     for url in session.options.url:
-        endpoint = Endpoint((url,), session.options.timeout)
+        endpoint = session.endpoint(url)
         found = _reach("client API", endpoint, "/api/health")
         findings.append(found if isinstance(found, Finding) else _reached("client API", endpoint))
     return findings
@@ -185,7 +185,8 @@ def _node_state(name: str, node: dict[str, Any]) -> Finding:
 
 def _node_clock(session: Session, node: dict[str, Any]) -> Finding:
     name = f"clock {node['node_id']}"
-    monitor = Endpoint((node["monitor_url"].rstrip("/"),), min(session.options.timeout, 5.0))
+    timeout = min(session.options.timeout, 5.0)
+    monitor = session.endpoint(node["monitor_url"].rstrip("/"), timeout=timeout)
     try:
         return _clock(name, monitor.call("GET", "/live"))
     except Failure as failure:

@@ -59,6 +59,8 @@ _CODES: Final = {
 _ADVICE: Final = {
     "unauthorized": "Name the file that holds the admin token with --token-file or "
     "PICKBOX_ADMIN_TOKEN_FILE.",
+    "https-required": "Begin its address with https://, and name the CA of the cluster with "
+    "--ca or PICKBOX_CA.",
     "precondition-failed": "See the version that is there now with: pickbox ls -l PATH",
     "directory-not-empty": "Add -r to remove everything in it.",
     "not-a-file": "Add -r to take a directory with everything in it.",

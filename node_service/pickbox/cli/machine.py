@@ -41,8 +41,10 @@ def aim(session: Session, settings: Settings) -> None:
     host = _reachable_host(settings.host)
     options = session.options
     options.url = (f"http://{host}:{settings.dashboard_port}",)
-    options.admin_url = f"http://{host}:{settings.admin_port}"
+    scheme = "https" if settings.admin_over_tls else "http"
+    options.admin_url = f"{scheme}://{host}:{settings.admin_port}"
     options.monitor_url = f"http://{host}:{settings.monitor_port}"
+    options.ca = options.ca or str(settings.tls_ca)
     options.token, options.token_file = settings.tokens[0], None
 
 
@@ -72,6 +74,10 @@ def _certificate(settings: Settings) -> Finding:
     if left < _EXPIRES_SOON:
         advice = "Renew it: playbooks/rotate_certificates.yml"
         return Finding("certificate", Level.WARN, detail, advice)
+    host = settings.peers[settings.node_id].host
+    if settings.admin_over_tls and not credentials.is_for(host):
+        detail += f", and not for {host}: clients refuse it at {settings.admin_url}"
+        return Finding("certificate", Level.WARN, detail, "Deploy again: playbooks/deploy.yml")
     return Finding("certificate", Level.OK, detail)
 
 

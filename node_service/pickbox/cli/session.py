@@ -15,6 +15,7 @@ from click.core import ParameterSource
 
 from pickbox.cli.api import Endpoint
 from pickbox.cli.failures import ExitCode, Failure
+from pickbox.cli.trust import Trust
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,6 +37,7 @@ class Options:
     url: tuple[str, ...] = (DEFAULT_URL,)
     admin_url: str = DEFAULT_ADMIN_URL
     monitor_url: str = DEFAULT_MONITOR_URL
+    ca: str | None = None
     token: str | None = None
     token_file: str | None = None
     as_json: bool = False
@@ -56,17 +58,25 @@ class Session:
     @cached_property
     def client(self) -> Endpoint:
         """The client API: files and the cluster's state."""
-        return Endpoint(self.options.url, self.options.timeout)
+        return self.endpoint(*self.options.url)
 
     @cached_property
     def admin(self) -> Endpoint:
         """The admin API, with the token if there is one."""
-        return Endpoint((self.options.admin_url,), self.options.timeout, token=self.token())
+        trust = self.options.ca and Trust(self.options.ca, alone=True)
+        return Endpoint(
+            (self.options.admin_url,), self.options.timeout, token=self.token(), trust=trust or None
+        )
 
     @cached_property
     def monitor(self) -> Endpoint:
         """The monitoring endpoints."""
-        return Endpoint((self.options.monitor_url,), self.options.timeout)
+        return self.endpoint(self.options.monitor_url)
+
+    def endpoint(self, *urls: str, timeout: float | None = None) -> Endpoint:
+        """An API that wants no token; a load balancer may have a certificate of a public CA."""
+        trust = Trust(self.options.ca) if self.options.ca else None
+        return Endpoint(urls, timeout or self.options.timeout, trust=trust)
 
     def token(self) -> str | None:
         """The admin token, from the option or its file's first line; None when neither is given.
@@ -138,6 +148,13 @@ def shared_options() -> list[click.Parameter]:
             callback=_take_url,
             envvar="PICKBOX_MONITOR_URL",
             help="Monitoring endpoints of a node.",
+        ),
+        _option(
+            "--ca",
+            callback=_take,
+            envvar="PICKBOX_CA",
+            metavar="FILE",
+            help="CA of the cluster, in PEM: whose certificates https:// addresses must show.",
         ),
         _option(
             "--token",

@@ -10,24 +10,34 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import logging
 import socket
+import ssl
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from cheroot.makefile import StreamReader
 from cheroot.server import HeaderReader, HTTPConnection, HTTPRequest
 
 from pickbox.errors import PickboxError
 from pickbox.http.body import Body, ChunkedBody, SizedBody
-from pickbox.http.problems import MEDIA_TYPE, document, name_of_status
+from pickbox.http.problems import MEDIA_TYPE, HttpsRequired, document, name_of_status
+from pickbox.tls import alerted_cause, cause_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+log = logging.getLogger(__name__)
 
 _SKIP_LIMIT: Final = 64 * 1024
 """Bytes of an unread body that are read and dropped to keep a connection; beyond, it is closed."""
 
 _LINGER_SECONDS: Final = 2.0
 """How long a client that still sends is listened to, so that it can read why it was refused."""
+
+_HANDSHAKE_SECONDS: Final = 5.0
+_HANDSHAKE: Final = b"\x16"
+"""What a TLS record with a handshake begins with (RFC 8446, section 5.1)."""
 
 _ONCE: Final = frozenset({b"Content-Length", b"Host", b"Transfer-Encoding"})
 
@@ -95,6 +105,8 @@ class Request(HTTPRequest):
     def __init__(self, server: Any, conn: Any, *args: Any, **options: Any) -> None:
         super().__init__(server, conn, *args, **options)
         self.header_reader = StrictHeaders()
+        if isinstance(conn.socket, ssl.SSLSocket):
+            self.scheme = b"https"
 
     def read_request_headers(self) -> bool:
         """Read the headers; answer 400 and return False when they cannot be trusted."""
@@ -128,17 +140,11 @@ class Request(HTTPRequest):
 
     def simple_response(self, status: str, msg: str = "") -> None:
         """Answer what never reaches an application, and close the connection."""
-        code = int(str(status)[:3])
         detail = msg or "The request could not be handled."
-        content = json.dumps(document(name_of_status(code), code, detail)).encode()
         self.close_connection = True
         self.conn.unread = True
-        head = (
-            f"HTTP/1.1 {status}\r\nContent-Length: {len(content)}\r\n"
-            f"Content-Type: {MEDIA_TYPE}\r\nConnection: close\r\n\r\n"
-        )
         with contextlib.suppress(OSError):
-            self.conn.wfile.write(head.encode("latin-1") + content)
+            self.conn.wfile.write(_refusal(status, name_of_status(int(str(status)[:3])), detail))
 
     def _send_continue(self) -> None:
         self.conn.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -159,6 +165,44 @@ class Connection(HTTPConnection):
         self.wfile = _SocketWriter(sock)
         self.unread = False
         self.has_sent = False
+        self._plain = server.tls is not None
+
+    def communicate(self) -> bool:
+        """Answer what was sent; with a handshake first, if the listener speaks TLS."""
+        if self._plain and not self._secure():
+            return False
+        more: bool = super().communicate()  # type: ignore[no-untyped-call]
+        return more
+
+    def _secure(self) -> bool:
+        """Do the handshake, on this thread: nobody else waits for a client that is slow."""
+        patience = self.socket.gettimeout()
+        try:
+            self.socket.settimeout(_HANDSHAKE_SECONDS)
+            first = self.socket.recv(1, socket.MSG_PEEK)
+            if first != _HANDSHAKE:
+                self._refuse_plain(first)
+                return False
+            self.socket = self.server.tls().wrap_socket(
+                self.socket, server_side=True, do_handshake_on_connect=False
+            )
+            self.socket.do_handshake()
+        except OSError as error:  # an SSLError is one
+            cause = alerted_cause(error) or cause_of(error)
+            fields = {"listener": self.server.name, "client": self.remote_addr, "cause": cause}
+            log.info("tls_handshake_failed", extra={"fields": fields})
+            return False
+        self.socket.settimeout(patience)
+        self.rfile = _SecureReader(self.socket)
+        self.wfile = _SocketWriter(self.socket)
+        self._plain = False
+        return True
+
+    def _refuse_plain(self, first: bytes) -> None:
+        if first:
+            refusal = HttpsRequired("This port speaks HTTPS only: begin the address with https://.")
+            self.unread = True
+            self.wfile.write(_refusal("400 Bad Request", refusal.type, refusal.detail))
 
     def close(self) -> None:
         """Close. A client that still sends gets to read its answer first (no reset)."""
@@ -168,6 +212,19 @@ class Connection(HTTPConnection):
                 for _ in _received(self.socket, _LINGER_SECONDS):
                     pass
         super().close()
+
+
+class _SecureReader(StreamReader):
+    """Reads what TLS has decrypted. What it still holds, no selector would tell of."""
+
+    def __init__(self, sock: ssl.SSLSocket) -> None:
+        super().__init__(sock, "r")
+        self._secure_socket = sock
+
+    def has_data(self) -> bool:
+        """Whether there is something to read already."""
+        buffered: bool = super().has_data()  # type: ignore[no-untyped-call]
+        return buffered or self._secure_socket.pending() > 0
 
 
 class _SocketWriter:
@@ -183,6 +240,16 @@ class _SocketWriter:
             view = view[self._socket.send(view) :]
         self.bytes_written += len(data)
         return len(data)
+
+
+def _refusal(status: str, name: str, detail: str) -> bytes:
+    """An answer for what never reaches an application."""
+    content = json.dumps(document(name, int(str(status)[:3]), detail)).encode()
+    head = (
+        f"HTTP/1.1 {status}\r\nContent-Length: {len(content)}\r\n"
+        f"Content-Type: {MEDIA_TYPE}\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode("latin-1") + content
 
 
 def _skip_rest(body: Any) -> bool:

@@ -7,10 +7,7 @@ transport hands each connection over, and the peer's node id is the one in its c
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
-import ssl
-import sys
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,6 +18,7 @@ from pickbox.tls import identity_in
 
 if TYPE_CHECKING:
     import socket
+    import ssl
     from wsgiref.types import WSGIApplication
 
 PEER: Final = "pickbox.peer"
@@ -102,11 +100,6 @@ class PeerServer(Server):
     def bind_unix_socket(self, bind_addr: str) -> None:
         """Where cheroot would bind a socket: there is none to bind."""
         self.socket = self._accepted
-
-    def error_log(self, msg: str = "", level: int = logging.INFO, traceback: bool = False) -> None:
-        """Log what cheroot has to say, but not that a peer died: it sends no TLS farewell then."""
-        if not isinstance(sys.exc_info()[1], ssl.SSLError):
-            super().error_log(msg, level, traceback)
 
     def _stop_accepting(self) -> None:
         self._connections._stop_requested = True

@@ -55,6 +55,13 @@ class CrossSite(PickboxError):
     status = 403
 
 
+class HttpsRequired(PickboxError):
+    """A client spoke plain HTTP to a port that speaks HTTPS only."""
+
+    type = "https-required"
+    status = 400
+
+
 class UnsupportedMediaType(PickboxError):
     """The body is not of the media type that this address takes."""
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
+import ssl
+import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -21,7 +23,7 @@ from pickbox.http.connection import Connection
 from pickbox.ports import cannot_listen
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from wsgiref.types import WSGIApplication
 
     from pickbox.settings import Settings
@@ -44,6 +46,7 @@ class Listener:
 
     Attributes:
         setting: the field of `Settings` that its port comes from.
+        tls: gives what each new connection is encrypted with; None for plain HTTP.
     """
 
     name: str
@@ -52,6 +55,7 @@ class Listener:
     app: WSGIApplication
     threads: int
     timeout: int
+    tls: Callable[[], ssl.SSLContext] | None = None
 
 
 class Listeners:
@@ -64,11 +68,12 @@ class Listeners:
         admin_app: WSGIApplication,
         monitor_app: WSGIApplication,
         between_nodes: Sequence[Server] = (),
+        admin_tls: Callable[[], ssl.SSLContext] | None = None,
     ) -> None:
         self._host = settings.host
         self._listeners = (
             Listener("monitor", "monitor_port", settings.monitor_port, monitor_app, 4, 10),
-            Listener("admin", "admin_port", settings.admin_port, admin_app, 16, 30),
+            Listener("admin", "admin_port", settings.admin_port, admin_app, 16, 30, admin_tls),
             Listener("client", "dashboard_port", settings.dashboard_port, client_app, 32, 30),
         )
         self._between_nodes = between_nodes
@@ -135,6 +140,7 @@ class Server(wsgi.Server):
             timeout=listener.timeout,
         )
         self.name = listener.name
+        self.tls = listener.tls
         self.requests = _Workers(self, min=listener.threads, max=listener.threads)
 
     def serve_in_thread(self) -> None:
@@ -156,8 +162,9 @@ class Server(wsgi.Server):
             super().process_conn(conn)
 
     def error_log(self, msg: str = "", level: int = logging.INFO, traceback: bool = False) -> None:
-        """Log what cheroot has to say."""
-        _cheroot_log.log(level, "%s", msg, exc_info=traceback)
+        """Log what cheroot has to say, but not that a client is gone without TLS's farewell."""
+        if not isinstance(sys.exc_info()[1], ssl.SSLError):
+            _cheroot_log.log(level, "%s", msg, exc_info=traceback)
 
     def _stop_by(self, deadline: float) -> None:
         if not self.ready:

@@ -1,5 +1,6 @@
 """Who a node is, shown by its certificate: loading, checking, and why a peer is refused."""
 
+from pickbox.tls.causes import alerted_cause, cause_of
 from pickbox.tls.credentials import HTTP, RAFT, Credentials, CredentialsError, CredentialsFiles
 from pickbox.tls.identity import NodeIdentity, identity_in
 
@@ -10,5 +11,7 @@ __all__ = [
     "CredentialsError",
     "CredentialsFiles",
     "NodeIdentity",
+    "alerted_cause",
+    "cause_of",
     "identity_in",
 ]

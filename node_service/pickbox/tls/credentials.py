@@ -11,6 +11,7 @@ import ssl
 import stat
 import threading
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from cryptography import x509
@@ -56,6 +57,7 @@ class CredentialsFiles:
 class _Loaded:
     server: ssl.SSLContext
     clients: dict[str, ssl.SSLContext]
+    https: ssl.SSLContext
     certificate: x509.Certificate
     authorities: tuple[str, ...]
 
@@ -86,6 +88,23 @@ class Credentials:
         The peer's name is the caller's to check.
         """
         return self._loaded.clients[protocol]
+
+    def https_context(self) -> ssl.SSLContext:
+        """Shows this node's certificate to clients, who need none and check its name themselves."""
+        return self._loaded.https
+
+    def is_for(self, host: str) -> bool:
+        """Whether a client that asks for `host`, a name or an address, finds it in the certificate.
+
+        No wildcards: a node has names of its own.
+        """
+        names = _alternative_names(self._loaded.certificate)
+        try:
+            address = ip_address(host.strip("[]"))
+        except ValueError:
+            known = names.get_values_for_type(x509.DNSName) if names else []
+            return host.lower() in [name.lower() for name in known]
+        return names is not None and address in names.get_values_for_type(x509.IPAddress)
 
     @property
     def expires(self) -> dt.datetime:
@@ -146,14 +165,21 @@ class Credentials:
         try:
             server = self._context(ssl.PROTOCOL_TLS_SERVER)
             clients = {name: self._client(name) for name in (RAFT, HTTP)}
+            https = self._https()
         except (ssl.SSLError, OSError) as error:
             raise CredentialsError(f"PICKBOX_TLS_CERTIFICATE: cannot be used: {error}") from error
         trusted = sorted(authority.fingerprint(SHA256()).hex() for authority in authorities)
-        return _Loaded(server, clients, chain[0], tuple(trusted))
+        return _Loaded(server, clients, https, chain[0], tuple(trusted))
 
     def _client(self, protocol: str) -> ssl.SSLContext:
         context = self._context(ssl.PROTOCOL_TLS_CLIENT)
         context.set_alpn_protocols([protocol])
+        return context
+
+    def _https(self) -> ssl.SSLContext:
+        context = self._context(ssl.PROTOCOL_TLS_SERVER)
+        context.verify_mode = ssl.CERT_NONE  # clients are known by their token
+        context.set_alpn_protocols([HTTP])
         return context
 
     def _context(self, protocol: int) -> ssl.SSLContext:
@@ -231,12 +257,16 @@ def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     return True
 
 
-def _uris(certificate: x509.Certificate) -> list[str]:
+def _alternative_names(certificate: x509.Certificate) -> x509.SubjectAlternativeName | None:
     try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        return certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
-        return []
-    uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+        return None
+
+
+def _uris(certificate: x509.Certificate) -> list[str]:
+    names = _alternative_names(certificate)
+    uris = names.get_values_for_type(x509.UniformResourceIdentifier) if names else []
     return [uri for uri in uris if uri.startswith("pickbox:")]
 
 

@@ -14,6 +14,10 @@ options:
     description: Admin token of the cluster.
     type: str
     required: true
+  ca:
+    description: PEM file of the CAs whose certificates nodes at C(https://) addresses must show, on
+      the machine where the module runs. The system's CAs, if it is not given.
+    type: path
 author:
   - The Pickbox developers (@pickbox)
 """

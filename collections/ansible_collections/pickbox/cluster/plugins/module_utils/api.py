@@ -8,6 +8,7 @@ import contextlib
 import http.client
 import io
 import json
+import ssl
 import time
 import urllib.error
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, TypeVar
@@ -29,6 +30,7 @@ PAUSE = 0.25
 """Seconds between two rounds of questions."""
 
 ADVICE = {
+    "https-required": "Begin the address with https://, and give the CA of the cluster as ca.",
     "unauthorized": "Give the admin token that the nodes were started with.",
     "not-ready": "Ask another node, or see what this one says with `pickbox doctor`.",
     "no-leader": "See with `pickbox status` that a majority of the nodes runs.",
@@ -42,6 +44,16 @@ NO_ANSWER = (
     "See that the node runs, that this is the address of the right port, and that there was time "
     "enough."
 )
+
+
+UNTRUSTED = (
+    "Give as ca the file with the CA of the cluster (pickbox_member.tls.ca on a node), and as the "
+    "address the name that the inventory has for the node."
+)
+"""What to do about a node whose certificate is refused."""
+
+NOT_HTTPS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"})
+"""What OpenSSL says when the other side speaks plain HTTP."""
 
 
 class Failed(Exception):
@@ -68,6 +80,10 @@ class Silent(Failed):
     def __init__(self, url: str, why: str) -> None:
         super().__init__(url, f"{url} does not answer ({why})")
         self.why = why
+
+
+class Untrusted(Silent):
+    """The node at an address shows no certificate that can be trusted, or does not speak HTTPS."""
 
 
 class Refused(Failed):
@@ -135,14 +151,17 @@ def ask(
     headers: dict[str, str] | None = None,
     body: Any = None,
     take: Callable[[Any], T] = json_of,
+    ca: str | None = None,
 ) -> T:
     """Send one request; give what `take` makes of the answer.
 
-    `timeout` bounds each silence. An answer that breaks off while it is taken counts as none.
+    `timeout` bounds each silence. An answer that breaks off while it is taken counts as none. `ca`
+    is a PEM file of the CAs to trust; without it those of the system are trusted.
 
     Raises:
         Refused: the node answers with an error.
         Silent: it does not answer, or not as a node does.
+        Untrusted: nor can it be told whether it is one.
         NoUrl: there can be no node at `url`.
     """
     if not url.startswith(("http://", "https://")):
@@ -157,14 +176,25 @@ def ask(
             timeout=timeout,
             use_netrc=False,
             follow_redirects="none",
+            ca_path=ca,
         ) as response:
             return take(response)
     except urllib.error.HTTPError as answer:
         raise Refused(url, answer.code, _problem_in(answer)) from None
     except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        if isinstance(error, ssl.SSLError) or isinstance(reason, ssl.SSLError):
+            raise Untrusted(url, _words_of(error if reason is None else reason)) from None
         raise Silent(url, str(getattr(error, "reason", error)) or "the connection broke") from None
     except ValueError as error:
         raise Silent(url, f"not as a node does: {error}") from None
+
+
+def _words_of(error: Any) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is refused: {error.verify_message}"
+    reason = error.reason if isinstance(error, ssl.SSLError) else error
+    return "it does not speak HTTPS" if reason in NOT_HTTPS else f"TLS fails: {reason}"
 
 
 def _problem_in(answer: urllib.error.HTTPError) -> dict[str, Any]:
@@ -178,12 +208,20 @@ def _problem_in(answer: urllib.error.HTTPError) -> dict[str, Any]:
 class Nodes:
     """One API at the base URLs of some nodes, which are asked in turn, from the last that answered.
 
-    A `token` is sent with each request. `deadline` bounds everything that is asked.
+    A `token` is sent with each request; `ca` is the file of the CAs to trust. `deadline` bounds
+    everything that is asked.
     """
 
-    def __init__(self, urls: Sequence[str], deadline: Deadline, token: str | None = None) -> None:
+    def __init__(
+        self,
+        urls: Sequence[str],
+        deadline: Deadline,
+        token: str | None = None,
+        ca: str | None = None,
+    ) -> None:
         self._urls = [url.rstrip("/") for url in urls]
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._ca = ca
         self.deadline = deadline
 
     @property
@@ -215,6 +253,7 @@ class Nodes:
             timeout=max(self.deadline.left, SHORTEST),
             headers={**self._headers, "Content-Type": "application/json"},
             body=json.dumps(document).encode(),
+            ca=self._ca,
         )
 
     def ask(
@@ -249,6 +288,7 @@ class Nodes:
                             headers=everything,
                             body=content,
                             take=take,
+                            ca=self._ca,
                         )
                 except Failed as failure:
                     if not failure.may_pass:
@@ -260,7 +300,8 @@ class Nodes:
                 else:
                     self._prefer(url)
                     return answer
-            if not self.deadline.pause():
+            hopeless = all(isinstance(failure, Untrusted) for failure in told.values())
+            if hopeless or not self.deadline.pause():
                 raise _all_of(list(told.values()))
 
     def _prefer(self, url: str) -> None:
@@ -279,6 +320,8 @@ def _all_of(failures: list[Failed]) -> Failed:
 def explain(module: Any, failed: Failed, aim: str, deadline: Deadline) -> NoReturn:
     """End the module: what it was about to do, what the cluster answered where, and what to do."""
     advice = NO_ANSWER if isinstance(failed, Silent) else ADVICE.get(failed.type, "")
+    if isinstance(failed, Untrusted):
+        advice = UNTRUSTED
     said = f"{aim} failed after {deadline.spent:g} s: {failed}. {advice}".rstrip()
     module.fail_json(msg=said, url=failed.url, problem=failed.document)
     raise AssertionError("fail_json returned")

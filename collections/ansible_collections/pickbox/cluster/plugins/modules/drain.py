@@ -101,6 +101,7 @@ def main() -> None:
         argument_spec={
             "url": {"required": True},
             "token": {"required": True, "no_log": True},
+            "ca": {"type": "path"},
             "state": {"choices": ["drained", "active"], "default": "drained"},
             "timeout": {"type": "int", "default": 30},
         },
@@ -108,7 +109,7 @@ def main() -> None:
     )
     state, drained = module.params["state"], module.params["state"] == "drained"
     deadline = api.Deadline(module.params["timeout"])
-    node = api.Nodes([module.params["url"]], deadline, module.params["token"])
+    node = api.Nodes([module.params["url"]], deadline, module.params["token"], module.params["ca"])
     try:
         status = node.json("GET", "/api/v1/status")["node"]
         node_id, leader, draining = status["node_id"], status["leader"], status["draining"]

@@ -144,6 +144,7 @@ def main() -> None:
         argument_spec={
             "urls": {"type": "list", "elements": "str", "required": True},
             "token": {"required": True, "no_log": True},
+            "ca": {"type": "path"},
             "target": {},
             "not_on": {},
             "timeout": {"type": "int", "default": 30},
@@ -154,7 +155,7 @@ def main() -> None:
     )
     target, not_on = module.params["target"], module.params["not_on"]
     deadline = api.Deadline(module.params["timeout"])
-    nodes = api.Nodes(module.params["urls"], deadline, module.params["token"])
+    nodes = api.Nodes(module.params["urls"], deadline, module.params["token"], module.params["ca"])
     try:
         before = after = leader_of(nodes)
         changed = not wanted(before, target, not_on)

@@ -174,6 +174,7 @@ def main() -> None:
         argument_spec={
             "urls": {"type": "list", "elements": "str", "required": True},
             "token": {"required": True, "no_log": True},
+            "ca": {"type": "path"},
             "node_id": {"required": True},
             "address": {},
             "state": {"choices": list(ROLES), "default": "present"},
@@ -186,7 +187,7 @@ def main() -> None:
     node_id, address = module.params["node_id"], module.params["address"]
     role = ROLES[module.params["state"]]
     deadline = api.Deadline(module.params["timeout"])
-    nodes = api.Nodes(module.params["urls"], deadline, module.params["token"])
+    nodes = api.Nodes(module.params["urls"], deadline, module.params["token"], module.params["ca"])
     aim = f"Making {node_id} a {role}" if role else f"Removing {node_id}"
     try:
         document = nodes.json("GET", MEMBERS)
