@@ -75,6 +75,7 @@ class IsolatedCluster(Cluster):
             **self.environment(node_id, data, PORTS, peers, self.settings),
             **self._controls[node_id].environment(),
             "PICKBOX_HOST": self.network.addresses[node_id],
+            "PICKBOX_ADMIN_TLS": "false",  # the observer asks often, and nobody else is in there
         }
 
     def wait_ready(
