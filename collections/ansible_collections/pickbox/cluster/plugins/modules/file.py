@@ -29,14 +29,19 @@ options:
     required: true
   state:
     description:
-      - V(present) has a file with O(content) or that of O(src), V(directory) a directory.
+      - V(present) has a file with O(content), or with that of O(template) or O(src);
+        V(directory) has a directory.
       - V(absent) has nothing at the path.
     type: str
     choices: [present, directory, absent]
     default: present
   content:
-    description: Text of the file. That of a template is C(lookup('ansible.builtin.template')).
+    description: Text of the file.
     type: str
+  template:
+    description: A Jinja2 template on the control node, looked for and rendered there as by
+      M(ansible.builtin.template). What it gives is the text of the file.
+    type: path
   src:
     description: A file with the content, of any size, on the machine where the task runs. To send
       one of the control node, delegate the task to C(localhost).
@@ -72,7 +77,7 @@ EXAMPLES = r"""
   pickbox.cluster.file:
     urls: ["http://127.0.0.1:8080", "http://127.0.0.1:8081"]
     path: application/settings.ini
-    content: "{{ lookup('ansible.builtin.template', 'settings.ini.j2') }}"
+    template: settings.ini.j2
     mode: "0640"
 
 - name: Send a file of the control node
@@ -117,54 +122,26 @@ seconds:
 
 import http.client
 import io
-import os
 import re
 import uuid
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any
 from urllib.parse import quote
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.pickbox.cluster.plugins.module_utils import api
+from ansible_collections.pickbox.cluster.plugins.module_utils.files import (
+    FILES,
+    SHOWN,
+    Content,
+    Unusable,
+    absent,
+    address,
+    as_text,
+)
 
-FILES = "/api/v1/files"
 CHUNK = 1 << 20
-SHOWN = 100 << 10
-"""Bytes of the largest content that a diff shows."""
-
 DEFAULT_MODES = {"file": "0644", "directory": "0755"}
-
-
-class Unusable(Exception):
-    """What was asked for cannot be done; the text says why, and what to do."""
-
-
-class Content:
-    """What a file is to hold: a text, or a file that is read anew for each try."""
-
-    def __init__(self, text: str | None, source: str | None) -> None:
-        self._bytes = None if text is None else text.encode("utf-8", "surrogateescape")
-        self._source = source or ""
-        try:
-            self.size = len(self._bytes) if self._bytes is not None else self._size()
-        except OSError as error:
-            raise Unusable(
-                f"src: {source} cannot be read on {os.uname().nodename} ({error.strerror}). It is "
-                "read where the task runs; delegate the task to where the file is."
-            ) from None
-
-    def open(self) -> BinaryIO:
-        """The content from its first byte."""
-        return io.BytesIO(self._bytes) if self._bytes is not None else open(self._source, "rb")
-
-    def shown(self) -> str:
-        """The content for a diff."""
-        with self.open() as content:
-            return as_text(content.read(SHOWN), self.size)
-
-    def _size(self) -> int:
-        with open(self._source, "rb") as file:
-            return os.fstat(file.fileno()).st_size
 
 
 @dataclass(frozen=True)
@@ -180,31 +157,13 @@ class Found:
     """Whether a file's content is the one that is wanted."""
 
 
-def as_text(content: bytes, size: int) -> str:
-    """Content for a diff: itself when it is text and whole, else what can be said of it."""
-    if len(content) == size and b"\\0" not in content:
-        try:
-            return content.decode()
-        except UnicodeDecodeError:
-            pass
-    return f"({size} bytes that are not shown)\n"
-
-
-def address(path: str) -> str:
-    """Where a file is. Dots of ``..`` are encoded: refusing such a path is for the node to do."""
-    parts = [quote(part, safe="", errors="surrogateescape") for part in path.split("/")]
-    dots = [part.replace(".", "%2E") if part in (".", "..") else part for part in parts]
-    return f"{FILES}/{'/'.join(dots)}"
-
-
 def look(nodes: api.Nodes, path: str, wanted: Content | None) -> Found:
     """What the cluster has at `path`, compared with `wanted`."""
     target = f"{address(path)}?consistency=linearizable"
     try:
         return nodes.ask("GET", target, take=lambda answer: _file_in(answer, wanted))
     except api.Refused as refusal:
-        # Nothing at the path is told with the field; another server's 404 has none.
-        if refusal.type == "not-found" and refusal.document.get("field") == "path":
+        if absent(refusal):
             return Found("absent")
         if refusal.type != "not-a-file":
             raise
@@ -353,13 +312,14 @@ def main() -> None:
             "path": {"required": True},
             "state": {"choices": ["present", "directory", "absent"], "default": "present"},
             "content": {},
+            "template": {"type": "path"},
             "src": {"type": "path"},
             "mode": {"type": "raw"},
             "recursive": {"type": "bool", "default": False},
             "timeout": {"type": "int", "default": 60},
         },
-        mutually_exclusive=[("content", "src")],
-        required_if=[("state", "present", ["content", "src"], True)],
+        mutually_exclusive=[("content", "template", "src")],
+        required_if=[("state", "present", ["content", "template", "src"], True)],
         supports_check_mode=True,
     )
     path, state, deep = (module.params[name] for name in ("path", "state", "recursive"))
@@ -368,7 +328,7 @@ def main() -> None:
     try:
         mode, content = mode_of(module.params["mode"]), None
         if state == "present":
-            content = Content(module.params["content"], module.params["src"])
+            content = Content.of(module.params)
         found = look(nodes, path, content)
         refuse_what_cannot_be(nodes, path, found, state, deep)
         after = as_wanted(state, found, mode)
