@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 from cluster import TOKEN, wait_until
-from control_node import ask_inventory, inventory, rendered, task
+from control_node import ask_inventory, command, inventory, rendered, task
 from module_runs import failure
 
 if TYPE_CHECKING:
@@ -58,6 +60,33 @@ def test_the_nodes_are_hosts_in_groups_with_what_the_playbooks_want(
         assert variables["ansible_host"] == variables["pickbox_host"] == "127.0.0.1"
         assert variables["pickbox_node"]["client_url"] == cluster[name].client
         assert variables["title"].endswith(f" {name}")
+
+
+def test_playbooks_run_on_the_nodes_that_were_found(cluster: Cluster, tmp_path: Path) -> None:
+    settled(cluster)
+    source = {
+        "plugin": "pickbox.cluster.pickbox",
+        "urls": [cluster["node3"].client],
+        "admin_urls": [cluster["node3"].admin],
+        "compose": {
+            "ansible_connection": "'local'",
+            "ansible_python_interpreter": repr(sys.executable),
+            "pickbox_home": "'/nowhere'",
+        },
+    }
+    path = tmp_path / "found.pickbox.yml"
+    path.write_text(yaml.safe_dump(source))
+    done = command(
+        "ansible-playbook",
+        f"--inventory={path}",
+        "pickbox.cluster.status",
+        ANSIBLE_STDOUT_CALLBACK="default",
+        PICKBOX_ADMIN_TOKEN=TOKEN,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    for node in cluster:
+        assert f"- {node.node_id}  " in done.stdout
+        assert node.client in done.stdout
 
 
 def test_a_node_that_is_down_is_still_a_member(cluster: Cluster, tmp_path: Path) -> None:
