@@ -4,13 +4,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-from urllib.parse import urlsplit
-
-from ansible.errors import AnsibleParserError
-from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
-from ansible_collections.pickbox.cluster.plugins.module_utils import api, cluster
-
 DOCUMENTATION = r"""
 name: pickbox
 short_description: The nodes of a running Pickbox cluster
@@ -74,6 +67,13 @@ keyed_groups:
   - key: pickbox_node.version
     prefix: pickbox_release
 """
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from ansible.errors import AnsibleParserError
+from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
+from ansible_collections.pickbox.cluster.plugins.module_utils import api, cluster
 
 GROUPS = ("pickbox_leader", "pickbox_followers", "pickbox_learners", "pickbox_unreachable")
 TOLD = (

@@ -4,13 +4,6 @@
 
 from __future__ import annotations
 
-import base64
-from typing import Any
-
-from ansible.errors import AnsibleError, AnsibleLookupError
-from ansible.plugins.lookup import LookupBase
-from ansible_collections.pickbox.cluster.plugins.module_utils import api, files
-
 DOCUMENTATION = r"""
 name: file_content
 short_description: Content of files in a Pickbox cluster
@@ -80,6 +73,13 @@ _raw:
   type: list
   elements: raw
 """
+
+import base64
+from typing import Any
+
+from ansible.errors import AnsibleError, AnsibleLookupError
+from ansible.plugins.lookup import LookupBase
+from ansible_collections.pickbox.cluster.plugins.module_utils import api, files
 
 
 class LookupModule(LookupBase):  # type: ignore[misc]
