@@ -8,7 +8,7 @@ PLAYBOOK = $(BIN)/ansible-playbook --inventory $(INVENTORY) $(ARGS)
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help deploy verify status rotate test lint bench simulate faults coldstarts teardown
+.PHONY: help deploy verify status rotate collection test lint bench simulate faults coldstarts teardown
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -30,6 +30,9 @@ rotate: $(VENV)/.deploy ## Give the nodes new certificates, one node at a time
 
 teardown: $(VENV)/.deploy ## Stop and remove the nodes; their files stay
 	@$(PLAYBOOK) playbooks/teardown.yml
+
+collection: $(VENV)/.deploy ## Build the artifact of the collection, which needs no clone, in dist/
+	@PATH="$(CURDIR)/$(BIN):$$PATH" tools/collection dist
 
 test: $(VENV)/.develop ## Run all checks and tests, on clusters of their own
 	@PATH="$(CURDIR)/$(BIN):$$PATH" tools/test

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 NODES = ("node1", "node2", "node3")
 PORTS = ("pickbox_port", "pickbox_admin_port", "pickbox_monitor_port", "pickbox_dashboard_port")
 SECRETS = ("admin_token",)
+COLLECTION = "ansible_collections/pickbox/cluster"
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Deployment:
-    """A home, an inventory and a source tree of our own."""
+    """A home, an inventory, and the collection as its artifact installs it, far from any clone."""
 
     directory: Path
     nodes: dict[str, dict[str, Any]]
@@ -49,7 +49,8 @@ class Deployment:
 
     @property
     def source(self) -> Path:
-        return self.directory / "source"
+        """What a release is built from: the collection was installed with it."""
+        return self.directory / "installed" / COLLECTION / "roles/node/files/source"
 
     def play(self, name: str, *arguments: str) -> Run:
         """Run a playbook of the collection, as a caller whose shell has settings of its own.
@@ -68,8 +69,11 @@ class Deployment:
                 "ANSIBLE_NOCOLOR": "1",
                 "ANSIBLE_INJECT_FACT_VARS": "false",
                 "ANSIBLE_DEPRECATION_WARNINGS": "true",
+                "ANSIBLE_CONFIG": os.path.abspath("ansible.cfg"),
+                "ANSIBLE_COLLECTIONS_PATH": str(self.directory / "installed"),
                 "PICKBOX_LOG_LEVEL": "error",
             },
+            cwd=self.directory,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -104,18 +108,25 @@ class Deployment:
 
     @classmethod
     def prepare(cls, directory: Path) -> Deployment:
-        """With free ports, and the sources that a release is built from."""
+        """With free ports, and the collection installed from its artifact."""
         ports = iter(free_ports(len(NODES) * len(PORTS)))
         nodes: dict[str, dict[str, Any]] = {
             node: {purpose: next(ports) for purpose in PORTS} for node in NODES
         }
-        made = cls(directory, nodes)
-        made.source.mkdir()
-        for name in ("pyproject.toml", "README.md", "LICENSE"):
-            shutil.copy(name, made.source)
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree("node_service", made.source / "node_service", ignore=ignored)
-        return made
+        tools = os.path.dirname(sys.executable)
+        environment = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"}
+        subprocess.run(["tools/collection", str(directory)], env=environment, check=True)
+        (artifact,) = directory.glob("pickbox-cluster-*.tar.gz")
+        subprocess.run(
+            [
+                f"{tools}/ansible-galaxy",
+                *("collection", "install", "--no-deps", "--offline", str(artifact)),
+                f"--collections-path={directory / 'installed'}",
+            ],
+            cwd=directory,
+            check=True,
+        )
+        return cls(directory, nodes)
 
     def _inventory(self) -> Path:
         variables = {
@@ -123,7 +134,6 @@ class Deployment:
             "ansible_host": "127.0.0.1",
             "ansible_python_interpreter": "{{ ansible_playbook_python }}",
             "pickbox_home": str(self.home),
-            "pickbox_source": str(self.source),
         }
         path = self.directory / "hosts.yml"
         path.write_text(yaml.safe_dump({"pickbox": {"hosts": self.nodes, "vars": variables}}))
