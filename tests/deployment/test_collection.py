@@ -13,8 +13,10 @@ from importlib.metadata import distribution, version
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
+from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 import pickbox
@@ -160,3 +162,57 @@ def test_the_changelog_names_every_module() -> None:
 def test_the_links_at_the_top_lead_into_the_collection() -> None:
     for name in ("roles", "playbooks"):
         assert Path(name).readlink() == COLLECTION / name
+
+
+@pytest.mark.parametrize("kind", ["playbooks", "roles", "modules", "inventory", "lookup", "filter"])
+def test_the_readme_names_everything_that_is_offered(kind: str) -> None:
+    readme = (COLLECTION / "README.md").read_text()
+    below = COLLECTION / (kind if kind in ("playbooks", "roles") else f"plugins/{kind}")
+    names = [path.stem for path in below.iterdir() if kind == "roles" or path.is_file()]
+    assert names
+    for name in names:
+        assert f"`pickbox.cluster.{name}`" in readme or f"`{name}`" in readme, name
+
+
+def test_what_is_made_of_other_files_is_up_to_date() -> None:
+    done = subprocess.run(
+        [sys.executable, "tools/generate.py", "--check"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
+
+
+def test_modules_that_take_the_admin_token_can_be_given_it_once() -> None:
+    groups = yaml.safe_load((COLLECTION / "meta/runtime.yml").read_text())["action_groups"]
+    paths = [COLLECTION / f"plugins/modules/{name}.py" for name in MODULES]
+    assert groups == {
+        "admin": [p.stem for p in paths if "- pickbox.cluster.admin_api\n" in p.read_text()]
+    }
+
+
+def test_an_execution_environment_has_what_the_control_node_needs() -> None:
+    schemas = Path(str(distribution("ansible-lint").locate_file("ansiblelint/schemas")))
+    described = yaml.safe_load((COLLECTION / "meta/execution-environment.yml").read_text())
+    schema = json.loads((schemas / "execution-environment.json").read_text())
+    jsonschema.validate(described, schema)
+    needs = described["dependencies"]
+    python = [line for line in read_lines(COLLECTION / needs["python"]) if line[0] != "#"]
+    assert [Requirement(line).name for line in python] == ["cryptography", "pip"]
+    package = tomllib.loads(Path("pyproject.toml").read_text())["project"]["dependencies"]
+    assert python[0] in package
+    assert all(" [platform:" in line for line in read_lines(COLLECTION / needs["system"]))
+
+
+def read_lines(path: Path) -> list[str]:
+    return path.read_text().splitlines()
+
+
+def test_no_test_lets_facts_be_variables() -> None:
+    off = "ANSIBLE_INJECT_FACT_VARS"
+    assert "inject_facts_as_vars = false" in read_lines(Path("ansible.cfg"))
+    for scenario in Path("molecule").glob("*/molecule.yml"):
+        assert yaml.safe_load(scenario.read_text())["ansible"]["env"][off] == "false"
+    for helper in ("deployed.py", "control_node.py"):
+        assert f'"{off}": "false"' in (Path("tests/deployment") / helper).read_text()
