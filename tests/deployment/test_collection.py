@@ -216,3 +216,14 @@ def test_no_test_lets_facts_be_variables() -> None:
         assert yaml.safe_load(scenario.read_text())["ansible"]["env"][off] == "false"
     for helper in ("deployed.py", "control_node.py"):
         assert f'"{off}": "false"' in (Path("tests/deployment") / helper).read_text()
+
+
+def test_the_practices_are_where_the_page_says() -> None:
+    rows = re.findall(
+        r"^\| \d+ \|.*$", Path("docs/reference/ansible-practices.md").read_text(), re.MULTILINE
+    )
+    assert [int(row.split("|")[1]) for row in rows] == [*range(1, 26), *range(1, 11)]
+    for row in rows:
+        if "branch" not in row:
+            for name in re.findall(r"`([\w.-]+/[\w./-]+)`", row):
+                assert Path(name).exists() or (COLLECTION / name).exists(), name
