@@ -322,7 +322,7 @@ def test_a_source_that_is_not_there_is_said(cluster: Cluster) -> None:
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({}, "any of the following are missing: content, src"),
+        ({}, "any of the following are missing: content, template, src"),
         ({"content": "x", "src": "/x"}, "mutually exclusive"),
     ],
 )
