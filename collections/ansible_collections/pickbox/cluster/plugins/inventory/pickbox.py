@@ -45,6 +45,10 @@ options:
     type: str
     env:
       - name: PICKBOX_ADMIN_TOKEN
+  ca:
+    description: PEM file of the CAs whose certificates nodes at HTTPS O(admin_urls) must show.
+      The system's CAs, if it is not given.
+    type: path
   timeout:
     description: Seconds that a node may take to answer.
     type: int
@@ -119,7 +123,9 @@ def view(urls: list[str], timeout: float) -> dict[str, Any]:
     return found
 
 
-def members(urls: list[str], token: str | None, timeout: float) -> list[dict[str, str]]:
+def members(
+    urls: list[str], token: str | None, timeout: float, ca: str | None = None
+) -> list[dict[str, str]]:
     """Who is a member in which role, from the admin API; nothing when it is not to be asked.
 
     Raises:
@@ -133,7 +139,7 @@ def members(urls: list[str], token: str | None, timeout: float) -> list[dict[str
             "PICKBOX_ADMIN_TOKEN, or as token, encrypted with ansible-vault."
         )
     try:
-        answer = api.Nodes(urls, api.Deadline(timeout), token).json("GET", "/api/v1/members")
+        answer = api.Nodes(urls, api.Deadline(timeout), token, ca).json("GET", "/api/v1/members")
     except api.Failed as failed:
         advice = api.ADVICE.get(failed.type, "")
         raise AnsibleParserError(
@@ -197,7 +203,8 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):  # type: i
     def _asked(self) -> dict[str, Any]:
         timeout = self.get_option("timeout")
         seen = view(self.get_option("urls"), timeout)
-        named = members(self.get_option("admin_urls"), self.get_option("token"), timeout)
+        urls, token, ca = (self.get_option(name) for name in ("admin_urls", "token", "ca"))
+        named = members(urls, token, timeout, ca)
         if not seen.get("has_quorum"):
             self.display.warning(
                 f"{seen.get('node_id')} sees no majority of its cluster: who leads is not known, "
