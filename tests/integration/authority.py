@@ -36,6 +36,14 @@ class Authority:
         )
         self.pem = self._certificate.public_bytes(Encoding.PEM)
 
+    def keep_in(self, directory: Path) -> None:
+        """Put certificate and key where the role `certificates` keeps those of a CA that signs."""
+        directory.mkdir()
+        plain = (Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        write(directory / "20260101T000000Z.pem", self.pem)
+        write(directory / "20260101T000000Z.key", self._key.private_bytes(*plain))
+        (directory / "current").symlink_to("20260101T000000Z.pem")
+
     def _uri(self, name: str) -> str:
         return NodeIdentity(self._cluster, name).uri
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from http_node import Running, build, call, make_settings, running
 
+from pickbox.http.connection import _SocketWriter
 from pickbox.http.server import ListenError
 
 if TYPE_CHECKING:
@@ -133,3 +134,17 @@ def is_open(port: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def test_headers_leave_in_one_piece_with_what_follows_them() -> None:
+    sending, receiving = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with sending, receiving:
+        writer = _SocketWriter(sending)
+        with writer.held():
+            writer.write(b"headers ")
+        writer.write(b"content")
+        assert receiving.recv(100) == b"headers content"
+        with writer.held():
+            writer.write(b"headers alone")
+        writer.flush()
+        assert receiving.recv(100) == b"headers alone"

@@ -39,6 +39,9 @@ _HANDSHAKE_SECONDS: Final = 5.0
 _HANDSHAKE: Final = b"\x16"
 """What a TLS record with a handshake begins with (RFC 8446, section 5.1)."""
 
+_JOINED_BYTES: Final = 64 * 1024
+"""Bytes of a body that are copied to leave in one piece with the headers."""
+
 _ONCE: Final = frozenset({b"Content-Length", b"Host", b"Transfer-Encoding"})
 
 
@@ -130,13 +133,15 @@ class Request(HTTPRequest):
         self.ensure_headers_sent()
         if self.chunked_write:
             self.conn.wfile.write(b"0\r\n\r\n")
+        self.conn.wfile.flush()
 
     def send_headers(self) -> None:
         """Send the response's headers; whatever of the body nobody read is dealt with first."""
         if not _skip_rest(self.rfile):
             self.close_connection = True
             self.conn.unread = True
-        super().send_headers()
+        with self.conn.wfile.held():
+            super().send_headers()
 
     def simple_response(self, status: str, msg: str = "") -> None:
         """Answer what never reaches an application, and close the connection."""
@@ -228,18 +233,48 @@ class _SecureReader(StreamReader):
 
 
 class _SocketWriter:
-    """Writes straight to the socket. The socket's timeout bounds each silence, not the whole."""
+    """Writes straight to the socket. The socket's timeout bounds each silence, not the whole.
+
+    Headers are held until the first bytes of the body go with them: a node that dies in between
+    would leave a balancer with headers, after which it can ask no other node.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
+        self._held = b""
+        self._holding = False
         self.bytes_written = 0
 
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """What is written in this context leaves with what comes next, or by `flush`."""
+        self._holding = True
+        try:
+            yield
+        finally:
+            self._holding = False
+
     def write(self, data: bytes) -> int:
+        self.bytes_written += len(data)
+        if self._holding:
+            self._held += data
+            return len(data)
         view = memoryview(data)
+        if self._held:
+            joined, self._held = self._held + bytes(view[:_JOINED_BYTES]), b""
+            self._send(memoryview(joined))
+            view = view[_JOINED_BYTES:]
+        self._send(view)
+        return len(data)
+
+    def flush(self) -> None:
+        """Send what is held."""
+        held, self._held = self._held, b""
+        self._send(memoryview(held))
+
+    def _send(self, view: memoryview) -> None:
         while view:
             view = view[self._socket.send(view) :]
-        self.bytes_written += len(data)
-        return len(data)
 
 
 def _refusal(status: str, name: str, detail: str) -> bytes:

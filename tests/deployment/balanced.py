@@ -1,0 +1,199 @@
+"""A balancer for tests, set up by the collection's own playbooks, and clients that use it."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import urllib3
+import yaml
+from deployed import Run
+from ports import free_ports
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from cluster import Cluster
+
+MAX_BODY = 6 << 20
+
+
+@dataclass
+class Balancer:
+    """A balancer as a process of our own in front of a cluster, and the inventory that says so."""
+
+    kind: str
+    cluster: Cluster
+    directory: Path
+    variables: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.port, self.stats_port, self.tls_port = free_ports(3)
+        self.nodes = list(self.cluster.nodes)
+        self.others: dict[str, dict[str, Any]] = {}
+        self.home = self.directory / "balancer"
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def play(self, name: str, *arguments: str, **extra: object) -> Run:
+        """Run a playbook of the collection, or one of ours by its path, on this inventory."""
+        done = subprocess.run(
+            [
+                f"{os.path.dirname(sys.executable)}/ansible-playbook",
+                f"--inventory={self._inventory()}",
+                *(f"--extra-vars={key}={value}" for key, value in extra.items()),
+                *arguments,
+                name if "/" in name else f"pickbox.cluster.{name}",
+            ],
+            env={**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_INJECT_FACT_VARS": "false"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return Run(done.returncode, done.stdout + done.stderr)
+
+    def succeed(self, name: str, *arguments: str, **extra: object) -> Run:
+        """The same, for a run that has no reason to fail."""
+        run = self.play(name, *arguments, **extra)
+        assert run.code == 0, run.output
+        return run
+
+    def open_port(self) -> int:
+        """A port of ours where nobody listens."""
+        return free_ports(1)[0]
+
+    def request(self, method: str, path: str, **options: Any) -> urllib3.BaseHTTPResponse:
+        """A request through the balancer, of a client that never tries twice."""
+        with urllib3.PoolManager(retries=False) as pool:
+            return pool.request(method, self.url + path, timeout=40.0, **options)
+
+    def connections_to(self, node: str) -> int:
+        """How many connections the balancer has to a node's client port."""
+        port = self.cluster[node].ports[3]
+        return sum(
+            bool(connection.raddr) and connection.raddr.port == port
+            for process in self.processes()
+            for connection in process.net_connections("tcp")
+        )
+
+    def processes(self) -> list[psutil.Process]:
+        """The balancer's processes: all that were started by the one in its file."""
+        pid_file = self.home / f"{self.kind}.pid"
+        if not pid_file.exists():
+            return []
+        try:
+            master = psutil.Process(int(pid_file.read_text().split()[0]))
+            return [master, *master.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
+
+    def reload(self) -> None:
+        """Have it load its configuration again, as an operator would."""
+        self.processes()[0].send_signal(signal.SIGHUP if self.kind == "nginx" else signal.SIGUSR2)
+
+    def stop(self) -> None:
+        """End it."""
+        for process in self.processes():
+            process.kill()
+
+    def _inventory(self) -> Path:
+        names = ("pickbox_port", "pickbox_admin_port", "pickbox_monitor_port")
+        local = {
+            "ansible_connection": "local",
+            "ansible_host": "127.0.0.1",
+            "ansible_python_interpreter": "{{ ansible_playbook_python }}",
+        }
+        hosts = {
+            name: dict(
+                zip((*names, "pickbox_dashboard_port"), self.cluster[name].ports, strict=True)
+            )
+            for name in self.nodes
+        }
+        balancer = {
+            "pickbox_balancer": self.kind,
+            "pickbox_balancer_runtime": "process",
+            "pickbox_balancer_dir": str(self.home),
+            "pickbox_balancer_address": "127.0.0.1",
+            "pickbox_balancer_port": self.port,
+            "pickbox_balancer_tls_port": self.tls_port,
+            "pickbox_balancer_stats_port": self.stats_port,
+            "pickbox_balancer_max_body": MAX_BODY,
+            **self.variables,
+        }
+        inventory = {
+            "pickbox": {"hosts": hosts, "vars": {**local, "pickbox_home": str(self.directory)}},
+            "pickbox_balancer": {"hosts": {"balancer": {**local, **balancer}, **self.others}},
+        }
+        path = self.directory / "hosts.yml"
+        path.write_text(yaml.safe_dump(inventory))
+        return path
+
+
+class Load:
+    """Clients that write and read what they wrote, over connections that they keep."""
+
+    CLIENTS = 4
+
+    def __init__(self, url: str) -> None:
+        self.failed: list[str] = []
+        self.writes: list[float] = []
+        self.requests = 0
+        self._url = url
+        self._ended = threading.Event()
+        self._run = f"{time.monotonic_ns()}"
+
+    @property
+    def longest_gap(self) -> float:
+        """Seconds between two successful writes that had none in between."""
+        times = sorted(self.writes)
+        return max(later - earlier for earlier, later in itertools.pairwise(times))
+
+    @contextmanager
+    def applied(self) -> Iterator[Load]:
+        """The load, from the first write of each client to the end of the block."""
+        clients = [threading.Thread(target=self._client, args=(n,)) for n in range(self.CLIENTS)]
+        for client in clients:
+            client.start()
+        try:
+            yield self
+        finally:
+            self._ended.set()
+            for client in clients:
+                client.join()
+
+    def _client(self, number: int) -> None:
+        with urllib3.PoolManager(retries=False) as pool:
+            for count in itertools.count():
+                if self._ended.is_set():
+                    return
+                address = f"{self._url}/api/v1/files/load/{self._run}-{number}-{count % 50}"
+                content = f"{number} {count} ".encode() * 200
+                try:
+                    put = pool.request("PUT", address, body=content, timeout=40.0)
+                    self.writes.append(time.monotonic())
+                    self._judge(put.status in (200, 201), f"PUT {put.status} {put.data[:200]!r}")
+                    got = pool.request("GET", f"{address}?consistency=linearizable", timeout=40.0)
+                    self._judge(
+                        (got.status, got.data) == (200, content),
+                        f"GET {got.status} {got.data[:200]!r}",
+                    )
+                except urllib3.exceptions.HTTPError as error:
+                    self._judge(False, repr(error))
+
+    def _judge(self, good: bool, otherwise: str) -> None:
+        self.requests += 1
+        if not good:
+            self.failed.append(otherwise)

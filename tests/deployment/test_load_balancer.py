@@ -1,0 +1,191 @@
+"""Both balancers, run for real in front of real nodes: what clients see while nodes come and go.
+
+The tests of this module build on each other: set up, use, kill, roll, and change.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+import urllib3
+from balanced import MAX_BODY, Balancer, Load
+from cluster import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from cluster import Cluster
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+
+ROLL = "tests/deployment/roll_through_balancer.yml"
+
+
+@pytest.fixture(scope="module", params=["nginx", "haproxy"])
+def balancer(
+    request: pytest.FixtureRequest,
+    module_cluster: Cluster,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Balancer]:
+    module_cluster.heal()
+    made = Balancer(request.param, module_cluster, tmp_path_factory.mktemp(request.param))
+    try:
+        made.succeed("load_balancer")
+        yield made
+    finally:
+        made.stop()
+
+
+def test_a_second_run_changes_nothing(balancer: Balancer) -> None:
+    run = balancer.succeed("load_balancer", "--check", "--diff")
+    assert set(run.changed.values()) == {0}
+
+
+@pytest.mark.parametrize(
+    ("address", "path"),
+    [
+        ("a%2Fb", "a/b"),
+        ("a%20b", "a b"),
+        ("%C3%A9t%C3%A9", "été"),
+        ("a+b;c=d", "a+b;c=d"),
+        ("100%25", "100%"),
+        ("a%3Fb%23c", "a?b#c"),
+    ],
+)
+def test_a_path_reaches_the_node_as_it_was_sent(
+    balancer: Balancer, address: str, path: str
+) -> None:
+    answer = balancer.request("PUT", f"/api/v1/files/paths/{address}", body=b"x")
+    assert answer.json()["path"] == f"paths/{path}"
+
+
+@pytest.mark.parametrize("size", [0, 5 << 20])
+def test_a_body_is_passed_on_byte_for_byte(balancer: Balancer, size: int) -> None:
+    content = os.urandom(size)
+    assert balancer.request("PUT", "/api/v1/files/body", body=content).status in (200, 201)
+    assert balancer.request("GET", "/api/v1/files/body").data == content
+
+
+def test_a_body_above_the_limit_is_refused_with_a_problem(balancer: Balancer) -> None:
+    answer = balancer.request("PUT", "/api/v1/files/large", body=bytes(MAX_BODY + 1))
+    assert answer.status == 413
+    assert answer.json()["type"] == "urn:pickbox:problem:too-large"
+
+
+def test_ranges_and_conditions_are_passed_on(balancer: Balancer) -> None:
+    version = balancer.request("PUT", "/api/v1/files/numbers", body=b"0123456789").headers["ETag"]
+    balancer.request("GET", "/api/v1/files/numbers?consistency=linearizable")
+    part = balancer.request("GET", "/api/v1/files/numbers", headers={"Range": "bytes=2-4"})
+    assert (part.status, part.data, part.headers["ETag"]) == (206, b"234", version)
+    same = balancer.request("GET", "/api/v1/files/numbers", headers={"If-None-Match": version})
+    assert same.status == 304
+    stale = {"If-Match": '"1"'}
+    assert balancer.request("DELETE", "/api/v1/files/numbers", headers=stale).status == 412
+
+
+def test_the_dashboard_may_write_and_another_site_may_not(balancer: Balancer) -> None:
+    assert b"<html" in balancer.request("GET", "/").data
+    for origin, status in ((balancer.url, (200, 201)), ("http://elsewhere", (403,))):
+        answer = balancer.request("PUT", "/api/v1/files/o", body=b"", headers={"Origin": origin})
+        assert answer.status in status
+
+
+def test_a_write_without_a_name_gets_one_under_which_it_is_done_once(balancer: Balancer) -> None:
+    balancer.request("PUT", "/api/v1/files/from", body=b"moved")
+    move = json.dumps({"source": "from", "destination": f"to-{balancer.kind}"})
+    headers = {"Content-Type": "application/json"}
+    first = balancer.request("POST", "/api/v1/move", body=move, headers=headers)
+    name = first.json()["request_id"]
+    assert first.headers["X-Request-Id"] == name
+    again = balancer.request(
+        "POST", "/api/v1/move", body=move, headers={**headers, "Idempotency-Key": name}
+    )
+    assert (again.status, again.json()["version"]) == (200, first.json()["version"])
+
+
+def test_a_balancer_has_metrics_of_its_own(balancer: Balancer) -> None:
+    path, word = {
+        "nginx": ("nginx_status", b"Active connections"),
+        "haproxy": ("metrics", b"haproxy_server_status"),
+    }[balancer.kind]
+    answer = urllib3.request("GET", f"http://127.0.0.1:{balancer.stats_port}/{path}")
+    assert word in answer.data
+
+
+def test_no_client_notices_that_the_leader_is_killed(balancer: Balancer) -> None:
+    load = Load(balancer.url)
+    with load.applied():
+        wait_until(lambda: load.requests >= 40, "the load is under way")
+        victim = balancer.cluster.leader()
+        victim.kill()
+        before = load.requests
+        wait_until(lambda: load.requests >= before + 200, "others serve")
+        victim.start()
+        balancer.cluster.wait_ready()
+    assert load.failed == []
+
+
+def test_no_client_notices_that_nodes_are_taken_out_and_put_back(
+    balancer: Balancer, record_property: Callable[[str, object], None]
+) -> None:
+    load = Load(balancer.url)
+    with load.applied():
+        run = balancer.succeed(ROLL)
+    assert load.failed == []
+    assert load.requests > 100
+    record_property("longest_gap", f"{balancer.kind}: {load.longest_gap:.3f} s")
+    assert not [line for line in run.output.splitlines() if "are still open" in line]
+    assert all(run.changed[node] == 2 for node in balancer.nodes)
+
+
+def test_a_node_that_is_out_gets_nothing_and_stays_out_over_a_reload(balancer: Balancer) -> None:
+    balancer.succeed("take_out", pickbox_node="node2")
+    assert balancer.connections_to("node2") == 0 or balancer.kind == "haproxy"
+    served = _requests_of(balancer)
+    balancer.reload()
+    with Load(balancer.url).applied() as load:
+        wait_until(lambda: load.requests >= 40, "the others serve")
+    assert load.failed == []
+    assert _requests_of(balancer) == served
+    # What a deployment does when a node was left out: all are ready, so all are back.
+    assert balancer.succeed("load_balancer").changed["balancer"] == 1
+    with Load(balancer.url).applied():
+        wait_until(lambda: _requests_of(balancer) > served, "node2 serves again")
+
+
+def test_no_client_notices_that_the_balancer_is_changed(balancer: Balancer) -> None:
+    authority = balancer.directory / "authority"
+    balancer.cluster.authority.keep_in(authority)
+    balancer.variables = {
+        "pickbox_balancer_tls": "cluster",
+        "pickbox_balancer_tls_redirect": False,
+        "pickbox_certificates_dir": str(authority),
+    }
+    balancer.nodes = ["node1"]
+    load = Load(balancer.url)
+    with load.applied():
+        balancer.succeed("load_balancer")
+    assert load.failed == []
+    ca = str(authority / "current")
+    with urllib3.PoolManager(ca_certs=ca, retries=False) as pool:
+        secure = pool.request("GET", f"https://127.0.0.1:{balancer.tls_port}/api/metrics")
+    assert secure.status == 200
+
+
+def _requests_of(balancer: Balancer) -> float:
+    return balancer.cluster["node2"].metric("pickbox_http_requests_total", listener="client")
+
+
+def test_a_balancer_that_cannot_be_reached_is_named_before_any_is_touched(
+    module_cluster: Cluster, tmp_path: Path
+) -> None:
+    made = Balancer("nginx", module_cluster, tmp_path)
+    made.others["far"] = {"ansible_host": "127.0.0.1", "ansible_port": made.open_port()}
+    run = made.play("take_out", pickbox_node="node1")
+    assert run.code != 0
+    told = " ".join(run.output.split())
+    assert "node1 is not taken out, and no balancer was touched: far cannot be reached." in told
