@@ -181,7 +181,9 @@ class Server:
         while True:
             row = self.look()
             draining = self._params["state"] == "drain"
-            done = not requests_of(row) if draining else bool(row and row["status"] == "UP")
+            done = (
+                not requests_of(row) if draining else bool(row and row["status"].startswith("UP"))
+            )
             if done or time.monotonic() >= deadline:
                 return row
             time.sleep(0.1)
@@ -219,7 +221,8 @@ def main() -> None:
         module.fail_json(msg=f"{server.name} could not be changed: {error}.")
     status = row["status"] if row else ""
     waited = module.params["timeout"] > 0 and not module.check_mode
-    if module.params["state"] == "ready" and waited and status not in ("", "UP"):
+    found_ready = not status or status.startswith("UP")  # "UP 1/2" after one failed check
+    if module.params["state"] == "ready" and waited and not found_ready:
         module.fail_json(
             msg=f"After {module.params['timeout']} s HAProxy still finds {server.name} {status}."
         )
