@@ -52,15 +52,25 @@ _WITH_DIGEST: Final = _SELECT + "WHERE digest = ? LIMIT ?"
 _WITH_INODE: Final = _SELECT + "WHERE inode = ? ORDER BY path"
 _PAGE: Final = _SELECT + "WHERE path > ? AND path < ? ORDER BY path LIMIT ?"
 _PAGE_OF_ALL: Final = _SELECT + "WHERE path > ? ORDER BY path LIMIT ?"
-_PUT: Final = "INSERT OR REPLACE INTO known VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_PUT: Final = (
+    "INSERT OR REPLACE INTO known "
+    "(path, kind, size, mode, mtime_ns, ctime_ns, inode, digest, version) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
 _FORGET: Final = "DELETE FROM known WHERE path = ?"
-_ANNOUNCE: Final = "INSERT OR REPLACE INTO announced VALUES (?, ?, ?, ?, ?, ?, ?)"
+_ANNOUNCE: Final = (
+    "INSERT OR REPLACE INTO announced (path, kind, size, mode, mtime_ns, digest, version) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
 _ANNOUNCED: Final = (
     "SELECT path, kind, size, mode, mtime_ns, digest, version FROM announced WHERE path = ?"
 )
 _DONE: Final = "DELETE FROM announced WHERE path = ? AND version <= ?"
 _FORGET_ANNOUNCED: Final = "DELETE FROM announced WHERE path = ?"
-_PROPOSE: Final = "INSERT INTO proposed VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_PROPOSE: Final = (
+    "INSERT INTO proposed (request_id, position, path, kind, size, mode, mtime_ns, ctime_ns, "
+    "inode, digest, version) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
 _PROPOSED: Final = (
     "SELECT request_id, path, kind, size, mode, mtime_ns, ctime_ns, inode, digest, version "
     "FROM proposed ORDER BY request_id, position"

@@ -30,6 +30,8 @@ _SCHEMA: Final = (
     "CREATE TABLE IF NOT EXISTS unsynced (path BLOB PRIMARY KEY, digest BLOB) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS synced (one INTEGER PRIMARY KEY, log_index INTEGER NOT NULL)",
 )
+_NOTE_UNSYNCED: Final = "INSERT OR REPLACE INTO unsynced (path, digest) VALUES (?, ?)"
+_NOTE_SYNCED: Final = "INSERT OR REPLACE INTO synced (one, log_index) VALUES (1, ?)"
 _NOT_PLACED: Final = """
 SELECT e.path, k.digest FROM agreed.entries e LEFT JOIN known k ON k.path = e.path
     WHERE k.version IS NOT e.version
@@ -85,8 +87,8 @@ class SyncedFolder:
             self._sync()
             with self._state.transaction(durable=True) as connection:
                 connection.execute("DELETE FROM unsynced")
-                connection.executemany("INSERT OR REPLACE INTO unsynced VALUES (?, ?)", behind)
-                connection.execute("INSERT OR REPLACE INTO synced VALUES (1, ?)", (index,))
+                connection.executemany(_NOTE_UNSYNCED, behind)
+                connection.execute(_NOTE_SYNCED, (index,))
 
     def sync_soon(self) -> None:
         """`sync` on a thread of its own. Should it fail, the one before is still what counts."""

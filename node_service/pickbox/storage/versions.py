@@ -39,6 +39,10 @@ _LIST: Final = (
     "SELECT path, version, kind, digest, size, mode, mtime_ns, kept_at FROM versions "
     "WHERE path = ? ORDER BY kept_at DESC, version DESC"
 )
+_KEEP: Final = (
+    "INSERT INTO versions (path, version, kind, digest, size, mode, mtime_ns, kept_at) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+)
 _REFERRED: Final = "SELECT 1 FROM versions WHERE digest = ? LIMIT 1"
 _HEX_DIGEST = re.compile(rb"[0-9a-f]{%d}" % (2 * DIGEST_BYTES))
 
@@ -173,7 +177,7 @@ class Versions:
             self._clock(),
         )
         with self._state.transaction() as connection:
-            connection.execute("INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+            connection.execute(_KEEP, row)
 
     def _remove_unreferred(self, name: bytes) -> bool:
         with self._lock:
