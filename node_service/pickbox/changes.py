@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import ClassVar, Final, TypeAlias
 
 DIGEST_BYTES: Final = 32
 """Length of a BLAKE3 digest (https://github.com/BLAKE3-team/BLAKE3-specs)."""
@@ -106,6 +106,7 @@ class Put:
         base: the version the change was made on, `ABSENT`, `PRESENT` or `ANY_VERSION`.
     """
 
+    level: ClassVar[int] = 1
     path: bytes
     kind: Kind
     size: int
@@ -118,15 +119,26 @@ class Put:
     base: int = ANY_VERSION
     on_stale: OnStale = OnStale.KEEP_BOTH
 
+    @property
+    def bytes_in_command(self) -> int:
+        """How many bytes it takes in a command, at most: its names, its content, the rest."""
+        return 256 + len(self.path) + len(self.target) + len(self.inline or b"")
+
 
 @dataclass(frozen=True, slots=True)
 class Delete:
     """Remove `path`. With `recursive`, a directory goes with all that is in it."""
 
+    level: ClassVar[int] = 1
     path: bytes
     base: int = ANY_VERSION
     on_stale: OnStale = OnStale.KEEP_BOTH
     recursive: bool = False
+
+    @property
+    def bytes_in_command(self) -> int:
+        """How many bytes it takes in a command, at most: its names, its content, the rest."""
+        return 64 + len(self.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,24 +148,36 @@ class Move:
     `destination_base` is the version the caller expects there: `ABSENT`, `ANY_VERSION` or a number.
     """
 
+    level: ClassVar[int] = 1
     path: bytes
     destination: bytes
     base: int = ANY_VERSION
     destination_base: int = ABSENT
 
+    @property
+    def bytes_in_command(self) -> int:
+        """How many bytes it takes in a command, at most: its names, its content, the rest."""
+        return 64 + len(self.path) + len(self.destination)
 
-Change: TypeAlias = Put | Delete | Move
+
+@dataclass(frozen=True, slots=True)
+class Raise:
+    """Let the cluster use all that came with `level`, from here on and for good.
+
+    `release` is the first that understands it: whoever does not can say what is needed.
+    """
+
+    level: int
+    release: str
+
+    @property
+    def bytes_in_command(self) -> int:
+        """How many bytes it takes in a command, at most: its names, its content, the rest."""
+        return 64 + len(self.release)
 
 
-def bytes_in_command(change: Change) -> int:
-    """How many bytes `change` takes in a command, at most: its names, its content, the rest."""
-    match change:
-        case Put():
-            return 256 + len(change.path) + len(change.target) + len(change.inline or b"")
-        case Delete():
-            return 64 + len(change.path)
-        case Move():
-            return 64 + len(change.path) + len(change.destination)
+Change: TypeAlias = Put | Delete | Move | Raise
+"""Each has the `level` (`pickbox.levels`) from which on it may be proposed; a raise, its own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,14 @@
-"""How commands and receipts look as bytes: a version byte, then msgpack.
+"""How commands and receipts look as bytes: the level of a command, then msgpack.
 
-A command is what one log entry carries, ``[submission, …]``. Nothing here is ever unpickled, and
-whatever the bytes are, decoding either gives well-typed values or raises `DecodeError`.
+A command is what one log entry carries, ``[submission, …]``. Its first byte is the highest level
+(`pickbox.levels`) of what is in it, so that a node knows whether it understands it all. Nothing
+here is ever unpickled, and whatever the bytes are, decoding either gives well-typed values or
+raises `DecodeError`.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import msgpack
@@ -19,23 +22,25 @@ from pickbox.changes import (
     OnStale,
     Outcome,
     Put,
+    Raise,
     Receipt,
     Status,
     Submission,
 )
+from pickbox.levels import FIRST_LEVEL, LEVEL
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-COMMAND_VERSION: Final = 1
-"""First byte of every command. Newer ones are proposed only when every member knows them."""
-
-_PUT, _DELETE, _MOVE = 1, 2, 3
 _MAX_REQUEST_ID: Final = 64
 
 
 class DecodeError(ValueError):
-    """The bytes are not a command of a version this node knows."""
+    """The bytes are not a command that this release understands."""
+
+
+class LevelUnknown(DecodeError):
+    """The command is of a level that this release does not understand: a newer one does."""
 
 
 def encode_command(submissions: Sequence[Submission]) -> bytes:
@@ -44,21 +49,33 @@ def encode_command(submissions: Sequence[Submission]) -> bytes:
         [s.request_id, s.origin, s.taken_at, [_pack_change(change) for change in s.changes]]
         for s in submissions
     ]
-    return bytes([COMMAND_VERSION]) + bytes(msgpack.packb(body))
+    levels = [change.level for s in submissions for change in s.changes]
+    return bytes([max(levels, default=FIRST_LEVEL)]) + bytes(msgpack.packb(body))
+
+
+def level_of(command: bytes) -> int:
+    """The level that a node must understand to read `command`; 0 if it is none."""
+    return command[0] if command else 0
 
 
 def decode_command(data: bytes) -> list[Submission]:
     """Read what `encode_command` wrote.
 
     Raises:
-        DecodeError: whatever is wrong with the bytes.
+        LevelUnknown: it needs a newer release.
+        DecodeError: whatever else is wrong with the bytes.
     """
-    if data[:1] != bytes([COMMAND_VERSION]):
-        raise DecodeError(f"command version {data[:1].hex() or 'missing'} is not known here")
+    level = level_of(data)
+    if level > LEVEL:
+        raise LevelUnknown(f"a command of level {level}; this release understands up to {LEVEL}")
     try:
-        return [_unpack_submission(item) for item in msgpack.unpackb(data[1:], use_list=True)]
+        submissions = [_unpack_submission(s) for s in msgpack.unpackb(data[1:], use_list=True)]
     except (ValueError, TypeError, msgpack.UnpackException) as error:
         raise DecodeError(str(error)) from error
+    if any(change.level > level for s in submissions for change in s.changes):
+        # A release that does not know the change would not read it: then nobody may.
+        raise DecodeError(f"a command of level {level} with a change of a higher one")
+    return submissions
 
 
 def encode_receipts(receipts: Sequence[Receipt]) -> bytes:
@@ -99,26 +116,8 @@ def decode_receipts(data: bytes) -> list[Receipt]:
 
 
 def _pack_change(change: Change) -> list[Any]:
-    match change:
-        case Put():
-            return [
-                _PUT,
-                change.path,
-                int(change.kind),
-                change.size,
-                change.mode,
-                change.mtime_ns,
-                change.digest,
-                change.target,
-                change.inline,
-                list(change.holders),
-                change.base,
-                int(change.on_stale),
-            ]
-        case Delete():
-            return [_DELETE, change.path, change.base, int(change.on_stale), change.recursive]
-        case Move():
-            return [_MOVE, change.path, change.destination, change.base, change.destination_base]
+    coding = _BY_TYPE[type(change)]
+    return [coding.tag, *coding.pack(change)]
 
 
 def _unpack_submission(item: Any) -> Submission:
@@ -132,15 +131,26 @@ def _unpack_submission(item: Any) -> Submission:
 
 def _unpack_change(item: Any) -> Change:
     tag, *fields = item
-    if tag == _PUT:
-        return _unpack_put(fields)
-    if tag == _DELETE:
-        path, base, on_stale, recursive = fields
-        return Delete(_bytes(path), _integer(base), OnStale(on_stale), bool(recursive))
-    if tag == _MOVE:
-        path, destination, base, destination_base = fields
-        return Move(_bytes(path), _bytes(destination), _integer(base), _integer(destination_base))
-    raise DecodeError(f"change of unknown kind {tag!r}")
+    coding = _BY_TAG.get(tag)
+    if coding is None:
+        raise DecodeError(f"change of unknown kind {tag!r}")
+    return coding.unpack(fields)
+
+
+def _pack_put(put: Put) -> list[Any]:
+    return [
+        put.path,
+        int(put.kind),
+        put.size,
+        put.mode,
+        put.mtime_ns,
+        put.digest,
+        put.target,
+        put.inline,
+        list(put.holders),
+        put.base,
+        int(put.on_stale),
+    ]
 
 
 def _unpack_put(fields: list[Any]) -> Put:
@@ -165,6 +175,33 @@ def _unpack_put(fields: list[Any]) -> Put:
     )
 
 
+def _pack_delete(delete: Delete) -> list[Any]:
+    return [delete.path, delete.base, int(delete.on_stale), delete.recursive]
+
+
+def _unpack_delete(fields: list[Any]) -> Delete:
+    path, base, on_stale, recursive = fields
+    return Delete(_bytes(path), _integer(base), OnStale(on_stale), bool(recursive))
+
+
+def _pack_move(move: Move) -> list[Any]:
+    return [move.path, move.destination, move.base, move.destination_base]
+
+
+def _unpack_move(fields: list[Any]) -> Move:
+    path, destination, base, destination_base = fields
+    return Move(_bytes(path), _bytes(destination), _integer(base), _integer(destination_base))
+
+
+def _pack_raise(raised: Raise) -> list[Any]:
+    return [raised.level, raised.release]
+
+
+def _unpack_raise(fields: list[Any]) -> Raise:
+    level, release = fields
+    return Raise(_integer(level), _text(release))
+
+
 def _bytes(value: Any) -> bytes:
     if not isinstance(value, bytes):
         raise DecodeError(f"expected bytes, found {type(value).__name__}")
@@ -181,3 +218,23 @@ def _integer(value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not -(1 << 63) <= value < 1 << 63:
         raise DecodeError(f"expected a 64-bit integer, found {value!r:.40}")
     return value
+
+
+@dataclass(frozen=True, slots=True)
+class _Coding:
+    """How one kind of change looks in a command: a number that stays, and its fields."""
+
+    tag: int
+    kind: type[Change]
+    pack: Callable[[Any], list[Any]]
+    unpack: Callable[[list[Any]], Change]
+
+
+_CODINGS: Final = (
+    _Coding(1, Put, _pack_put, _unpack_put),
+    _Coding(2, Delete, _pack_delete, _unpack_delete),
+    _Coding(3, Move, _pack_move, _unpack_move),
+    _Coding(4, Raise, _pack_raise, _unpack_raise),
+)
+_BY_TYPE: Final = {coding.kind: coding for coding in _CODINGS}
+_BY_TAG: Final = {coding.tag: coding for coding in _CODINGS}

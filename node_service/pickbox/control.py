@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from pickbox import __version__
 from pickbox.errors import NoLeader, NotFound
+from pickbox.levels import LEVEL
 from pickbox.observability.health import Probe, assess
 from pickbox.replication.peers import PeerError
 from pickbox.status import ClusterStatus, Joining, NodeStatus
@@ -206,6 +207,8 @@ class Control:
             node_id=settings.node_id,
             reachable=True,
             version=__version__,
+            level=self._catalog.level,
+            understands=LEVEL,
             role=log_status.role,
             leader=log_status.leader,
             term=log_status.term,
@@ -244,6 +247,7 @@ class Control:
             quorum=self._consensus.members().quorum,
             has_quorum=self._consensus.status().has_quorum,
             nodes=tuple(sorted(nodes, key=lambda node: node.node_id)),
+            level=mine.level,
         )
 
     def _figures(self) -> Figures:
@@ -268,6 +272,7 @@ class Control:
         metrics, counts = self._metrics, self._consensus.transport_counts()
         metrics.set_status(self._consensus.status())
         metrics.set_log(self._consensus.figures())
+        metrics.level.set(self._catalog.level)
         metrics.stands_aside.set(bool(self._consensus.standing))
         metrics.folder_in_doubt.set(self._after_power_loss.in_doubt)
         if counts is not None:

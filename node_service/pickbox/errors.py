@@ -77,6 +77,20 @@ class ChangeRefused(PickboxError):
     status = 409
 
 
+class UpgradeRefused(PickboxError):
+    """The upgrade cannot be finished: some member may not understand what would be used."""
+
+    type = "upgrade-refused"
+    status = 409
+
+
+class LevelTooLow(PickboxError):
+    """What is asked needs the upgrade to be finished."""
+
+    type = "level-too-low"
+    status = 409
+
+
 class ChangeTooEarly(ChangeRefused):
     """The members can be changed like this in a while: ask again."""
 

@@ -68,7 +68,16 @@ class MemberChanges:
         member = self._known(node_id)
         if member.voter:
             return self.members()
-        lacking = self._status(node_id).figures.pending
+        status = self._status(node_id)
+        in_force = self._control.status().level
+        if status.understands < in_force:
+            raise ChangeRefused(
+                f"{node_id} runs release {status.version}, which understands level "
+                f"{status.understands}, and the cluster is at level {in_force}: start the "
+                "release there that the others run",
+                field="node_id",
+            )
+        lacking = status.figures.pending
         if lacking:
             raise ChangeTooEarly(
                 f"{node_id} still fetches the content of {lacking} files: wait until it has it",

@@ -24,6 +24,7 @@ from pickbox.http.apps import (
 )
 from pickbox.http.peer_server import PeerServer
 from pickbox.http.server import ListenError, Listeners
+from pickbox.levels import WrongRelease
 from pickbox.membership import MemberChanges
 from pickbox.observability.counts import ReplicationCounts
 from pickbox.observability.figures_log import FiguresLog
@@ -44,11 +45,13 @@ from pickbox.sd_notify import ServiceManager
 from pickbox.storage.catalog import Catalog, CatalogError
 from pickbox.storage.disk import DiskGuard, sync_filesystem
 from pickbox.storage.power import PowerRecord
+from pickbox.storage.release import claim_release
 from pickbox.storage.staging import Staging
 from pickbox.storage.state import StateDatabase
 from pickbox.storage.synced import SyncedFolder
 from pickbox.storage.tree import FileTree
 from pickbox.storage.versions import Versions
+from pickbox.upgrades import ClusterUpgrade
 from pickbox.watcher import Watcher
 from pickbox.watcher.after_power_loss import AfterPowerLoss
 from pickbox.watcher.doubt import Doubts
@@ -67,6 +70,8 @@ log = logging.getLogger(__name__)
 _STAGING_KEPT: Final = 3600.0
 _HOUSEKEEPING: Final = 300.0
 EXIT_FAILED: Final = 1
+EXIT_CONFIGURATION: Final = 78
+"""sysexits.h: it fails the next time too, until somebody changes what is started here."""
 
 
 class Node:
@@ -74,6 +79,7 @@ class Node:
 
     Raises:
         CatalogError, OSError: something on the disk cannot be used.
+        WrongRelease: it can, by a newer release than this one.
     """
 
     def __init__(self, settings: Settings, credentials: Credentials) -> None:
@@ -138,7 +144,12 @@ class Node:
         )
         self.stager = stager = Stager(settings.node_id, self.consensus.members, self.peers)
         self.proposer = Proposer(
-            settings.node_id, self.consensus, Forwarder(self.peers), stager, counts
+            settings.node_id,
+            self.consensus,
+            Forwarder(self.peers),
+            stager,
+            counts,
+            self._level,
         )
         self.watcher = Watcher(
             settings,
@@ -175,6 +186,9 @@ class Node:
             self.after_power_loss,
         )
         self.membership = MemberChanges(settings, self.consensus, self.control, self.peers)
+        self.upgrade = ClusterUpgrade(
+            settings, self.consensus, self.control, self.peers, self.proposer
+        )
         self._build_listeners(settings)
 
     # -- life -------------------------------------------------------------------------------
@@ -231,6 +245,7 @@ class Node:
     # -- building ---------------------------------------------------------------------------
 
     def _open_volume(self, settings: Settings) -> None:
+        claim_release(settings.data_dir)
         base = os.fsencode(settings.data_dir)
         self.power = PowerRecord(os.path.join(base, b"boot"))
         self.disk = DiskGuard(base, settings.disk_reserve)
@@ -263,12 +278,14 @@ class Node:
             accepting=self.control.not_accepting,
             serving=self.control.not_serving,
         )
-        peering = Peering(self.consensus, self.fetcher, self.content, self.counts)
+        peering = Peering(self.consensus, self.fetcher, self.content, self.counts, self._level)
         self.peer_server = PeerServer(create_peer_app(peering, self.control, self.metrics))
         self.listeners = Listeners(
             settings,
             create_client_app(files, self.control, self.metrics, settings),
-            create_admin_app(self.control, self.membership, self.tokens, self.metrics),
+            create_admin_app(
+                self.control, self.membership, self.upgrade, self.tokens, self.metrics
+            ),
             create_monitor_app(self.control, self.metrics.registry, self.metrics),
             [self.peer_server],
             self.credentials.https_context if settings.admin_over_tls else None,
@@ -278,6 +295,9 @@ class Node:
 
     def _offered(self, digest: bytes) -> bytes | None:
         return self.watcher.offered(digest)
+
+    def _level(self) -> int:
+        return self.catalog.level
 
     def _in_doubt(self) -> bool:
         """Whether the folder may be other than this node knows."""
@@ -364,7 +384,7 @@ def run(settings: Settings, credentials: Credentials) -> int:
     """Run a node until it is asked to stop (SIGTERM, SIGINT), then end the process.
 
     Returns:
-        The exit code, if the node could not start.
+        The exit code, if the node could not start: 78 if the data needs another release.
     """
     faulthandler.enable()
     configure(settings.log_level, settings.node_id)
@@ -374,6 +394,9 @@ def run(settings: Settings, credentials: Credentials) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: node.ask_to_stop())
         node.start()
+    except WrongRelease as error:
+        log.critical("cannot_start", extra={"fields": {"why": str(error)}})
+        return EXIT_CONFIGURATION
     except (ListenError, LogUnusable, CatalogError, OSError, sqlite3.Error) as error:
         log.critical("cannot_start", extra={"fields": {"why": str(error)}})
         return EXIT_FAILED

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pickbox.changes import Change, Entry, Put, Receipt
     from pickbox.known import KnownState, Revision
     from pickbox.members import MemberChange, Members
-    from pickbox.status import ClusterStatus, Health, HeldDeletes, NodeStatus
+    from pickbox.status import ClusterStatus, Health, HeldDeletes, NodeStatus, UpgradeStatus
 
 
 class StateManager(Protocol):
@@ -95,6 +95,7 @@ class ChangeProposer(Protocol):
         seconds are over.
 
         Raises:
+            LevelTooLow: not every member may understand them: the upgrade was not finished.
             NoLeader: no leader was there; nothing was changed.
             OutcomeUnknown: the deadline passed with the submission under way.
         """
@@ -239,6 +240,7 @@ class StateMachine(Protocol):
 
         Raises:
             OSError: the disk refuses; nothing was applied, and the same command comes again.
+            WrongRelease: a newer release understands it; nothing was applied, nor will be.
         """
 
     def recall_from(self, path: str, index: int) -> None:
@@ -369,6 +371,16 @@ class Membership(Protocol):
 
     def remove(self, node_id: str, *, force: bool = False) -> Members:
         """Let `node_id` go; raises `ChangeTooEarly` until the rest has all content."""
+
+
+class Upgrade(Protocol):
+    """What operators ask of an upgrade, from whichever node they ask."""
+
+    def status(self) -> UpgradeStatus:
+        """What the cluster uses, and what every member understands."""
+
+    def finish(self) -> UpgradeStatus:
+        """Use all that every member understands; raises `UpgradeRefused` if one lacks something."""
 
 
 class PeerService(Protocol):

@@ -76,6 +76,8 @@ class NodeStatus:
     """One node as itself or a peer sees it. `reachable` is False when it did not answer.
 
     Attributes:
+        level: what the cluster may use, as far as the node has applied it (`pickbox.levels`).
+        understands: the highest level that the node's release understands; 0 if it did not answer.
         certificate_expires: when the certificate that it shows its peers ends (ISO 8601, UTC).
         certificate_serial: the certificate's serial number, in hexadecimal.
         certificate_authorities: SHA-256 of each CA whose nodes are let in, in hexadecimal, sorted.
@@ -84,6 +86,8 @@ class NodeStatus:
     node_id: str
     reachable: bool
     version: str = ""
+    level: int = 0
+    understands: int = 0
     role: str = "unknown"
     leader: str | None = None
     term: int = 0
@@ -106,7 +110,11 @@ class NodeStatus:
 
 @dataclass(frozen=True, slots=True)
 class ClusterStatus:
-    """The cluster as one node sees it: every member asked within the last few seconds."""
+    """The cluster as one node sees it: every member asked within the last few seconds.
+
+    Attributes:
+        level: what the cluster may use, as far as this node has applied it.
+    """
 
     cluster_name: str
     leader: str | None
@@ -114,6 +122,12 @@ class ClusterStatus:
     quorum: int
     has_quorum: bool
     nodes: tuple[NodeStatus, ...]
+    level: int = 0
+
+    @property
+    def upgrade_unfinished(self) -> bool:
+        """Whether some member understands more than the cluster uses."""
+        return any(node.understands > self.level for node in self.nodes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,3 +137,33 @@ class HeldDeletes:
     count: int = 0
     known: int = 0
     examples: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class UnderstoodBy:
+    """What one member understands: its release and highest level, or why it did not answer."""
+
+    node_id: str
+    version: str = ""
+    understands: int = 0
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UpgradeStatus:
+    """How far the upgrade to another release is; every member was asked now.
+
+    Attributes:
+        level: what the cluster uses.
+        target: the highest level that some member understands.
+        nodes: all members, learners too.
+    """
+
+    level: int
+    target: int
+    nodes: tuple[UnderstoodBy, ...]
+
+    @property
+    def finished(self) -> bool:
+        """Whether the cluster uses all that its members understand."""
+        return self.level >= self.target

@@ -71,6 +71,8 @@ class Node:
     page_limit: int = 1000
     clock_offset: float = 0.0
     node_versions: tuple[str, ...] = (pickbox.__version__,) * 3
+    level: int = 1
+    levels: tuple[int, ...] = (1, 1, 1)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def store(self, path: bytes, content: bytes, **changes: Any) -> Stored:
@@ -110,6 +112,8 @@ class Node:
             "term": 7,
             "quorum": 2,
             "has_quorum": self.leader is not None,
+            "level": self.level,
+            "upgrade_unfinished": max(self.levels) > self.level,
             "nodes": [self._node(f"node{n}", v) for n, v in enumerate(self.node_versions, 1)],
         }
 

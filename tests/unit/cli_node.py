@@ -96,6 +96,8 @@ class Handler(BaseHTTPRequestHandler):
             "POST /api/v1/leader": self._transfer,
             "POST /api/v1/drain": lambda: self._drain(True),
             "DELETE /api/v1/drain": lambda: self._drain(False),
+            "GET /api/v1/upgrade": self._upgrade,
+            "POST /api/v1/upgrade": self._finish,
             "GET /api/v1/deletes": self._held,
             "POST /api/v1/deletes": self._release,
             "DELETE /api/v1/deletes": self._release,
@@ -130,6 +132,22 @@ class Handler(BaseHTTPRequestHandler):
     def _drain(self, draining: bool) -> dict[str, Any]:
         self.node.draining = draining
         return {"draining": draining}
+
+    def _upgrade(self) -> dict[str, Any]:
+        nodes = [
+            {"node_id": node, "version": version, "understands": level, "error": ""}
+            for node, version, level in zip(
+                ("node1", "node2", "node3"), self.node.node_versions, self.node.levels, strict=True
+            )
+        ]
+        level, target = self.node.level, max(self.node.levels)
+        return {"level": level, "target": target, "nodes": nodes, "finished": level >= target}
+
+    def _finish(self) -> dict[str, Any]:
+        if len(set(self.node.levels)) > 1:
+            raise Refusal(409, "upgrade-refused", "node3 runs release 0.1.0: upgrade it.")
+        self.node.level = max(self.node.levels)
+        return self._upgrade()
 
     def _held(self) -> dict[str, Any]:
         return {"count": self.node.held, "known": 10, "examples": ["a", "b"][: self.node.held]}

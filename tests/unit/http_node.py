@@ -32,6 +32,7 @@ from pickbox.errors import (
     PathTaken,
     PreconditionFailed,
     TooLarge,
+    UpgradeRefused,
 )
 from pickbox.http.apps import create_admin_app, create_client_app, create_monitor_app
 from pickbox.http.server import Listeners
@@ -39,7 +40,16 @@ from pickbox.members import Member, Members
 from pickbox.observability.metrics import Metrics
 from pickbox.seams import Written
 from pickbox.settings import Settings
-from pickbox.status import Check, ClusterStatus, Figures, Health, HeldDeletes, NodeStatus
+from pickbox.status import (
+    Check,
+    ClusterStatus,
+    Figures,
+    Health,
+    HeldDeletes,
+    NodeStatus,
+    UnderstoodBy,
+    UpgradeStatus,
+)
 from pickbox.storage.paths import check_path
 
 if TYPE_CHECKING:
@@ -271,6 +281,8 @@ class Controls:
             "node1",
             reachable=True,
             version="0.1.0",
+            level=1,
+            understands=1,
             role="leader" if self.leader == "node1" else "follower",
             leader=self.leader,
             term=3,
@@ -286,7 +298,7 @@ class Controls:
     def cluster(self) -> ClusterStatus:
         nodes = (self.status(), *self.others)
         return ClusterStatus(
-            "pickbox", self.leader, 3, len(nodes) // 2 + 1, self.leader is not None, nodes
+            "pickbox", self.leader, 3, len(nodes) // 2 + 1, self.leader is not None, nodes, 1
         )
 
     def transfer_leadership(self, target: str | None) -> str:
@@ -344,6 +356,23 @@ class MembersOfOne:
         return self._members
 
 
+class UpgradeOfOne:
+    """An upgrade that is finished by being asked to, unless a member lags."""
+
+    def __init__(self) -> None:
+        self.level = 1
+        self.lagging = ""
+
+    def status(self) -> UpgradeStatus:
+        return UpgradeStatus(self.level, 2, (UnderstoodBy("node1", "0.2.0", 2),))
+
+    def finish(self) -> UpgradeStatus:
+        if self.lagging:
+            raise UpgradeRefused(f"the cluster stays at level {self.level}: {self.lagging}")
+        self.level = 2
+        return self.status()
+
+
 @dataclass
 class Answer:
     """A response, read to its end."""
@@ -371,6 +400,7 @@ class Running:
     files: FolderFiles
     control: Controls
     members: MembersOfOne
+    upgrade: UpgradeOfOne
     metrics: Metrics
     listeners: Listeners
 
@@ -428,13 +458,14 @@ def make_settings(directory: Path, **more: Any) -> Settings:
 def build(settings: Settings) -> Running:
     files = FolderFiles(settings.data_dir, settings.max_file_size)
     control, members, metrics = Controls(), MembersOfOne(settings), Metrics("node1")
+    upgrade = UpgradeOfOne()
     listeners = Listeners(
         settings,
         create_client_app(files, control, metrics, settings),
-        create_admin_app(control, members, AdminTokens(settings), metrics),
+        create_admin_app(control, members, upgrade, AdminTokens(settings), metrics),
         create_monitor_app(control, metrics.registry, metrics),
     )
-    return Running(settings, files, control, members, metrics, listeners)
+    return Running(settings, files, control, members, upgrade, metrics, listeners)
 
 
 @contextmanager

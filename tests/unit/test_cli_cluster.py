@@ -190,3 +190,27 @@ def _on_a_terminal(arguments: list[str], node: Node) -> str:
         assert process.wait(30) == 0
     os.close(controller)
     return shown.decode()
+
+
+def test_status_says_that_an_upgrade_is_to_be_finished(node: Node) -> None:
+    assert b"upgrade" not in pickbox_command("status", node=node).stdout
+    node.levels = (2, 2, 1)
+    assert b"pickbox upgrade finish" in pickbox_command("status", node=node).stdout
+
+
+def test_upgrade_shows_what_every_member_understands_and_finishes(node: Node) -> None:
+    node.levels, node.node_versions = (2, 2, 1), ("0.2.0", "0.2.0", "0.1.0")
+    shown = pickbox_command("upgrade", node=node).stdout.decode().splitlines()
+    assert [line.split() for line in shown[1:4]] == [
+        ["node1", "0.2.0", "2"],
+        ["node2", "0.2.0", "2"],
+        ["node3", "0.1.0", "1"],
+    ]
+    assert "pickbox upgrade finish" in shown[4]
+    refused = pickbox_command("upgrade", "finish", node=node)
+    assert (refused.code, refused.stdout) == (4, b"")
+    assert "node3 runs release 0.1.0" in refused.stderr
+    node.levels = (2, 2, 2)
+    for _ in range(2):
+        finished = pickbox_command("upgrade", "finish", "--json", node=node)
+        assert (finished.code, finished.json["level"], finished.json["finished"]) == (0, 2, True)

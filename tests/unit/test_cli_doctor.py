@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -15,6 +16,8 @@ import pytest
 from authority import DECADE, Authority, tls_settings
 from cli_node import running_node
 from cli_run import Ran, environment, pickbox_command
+
+from pickbox.storage.catalog import Catalog
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -152,6 +155,34 @@ def test_a_port_that_is_taken_is_named_with_its_owner(config: Config) -> None:
     found = checks(ran)[f"monitor_port {port}"]
     assert f"pid {os.getpid()}" in found["detail"]
     assert "set another monitor_port" in found["advice"]
+
+
+def test_data_that_needs_another_release_is_found_before_a_node_is_started(config: Config) -> None:
+    data = config.file.parent / "data"
+    data.mkdir()
+    Catalog(str(data / "catalog.db")).close()
+    ran = pickbox_command("doctor", "--json", "--config", config.file, env=SECRETS)
+    assert (ran.code, checks(ran)["release"]["level"]) == (0, "ok")
+    with contextlib.closing(sqlite3.connect(data / "catalog.db")) as db:
+        statement = "INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)"
+        db.executemany(statement, [("level", 99), ("level_release", "9.9.0")])
+        db.commit()
+    ran = pickbox_command("doctor", "--json", "--config", config.file, env=SECRETS)
+    assert (ran.code, checks(ran)["release"]["level"]) == (1, "failed")
+    assert "start release 9.9.0 or a later one" in checks(ran)["release"]["detail"]
+
+
+def test_neither_doctor_nor_recover_touch_the_data_of_a_newer_major_release(config: Config) -> None:
+    data = config.file.parent / "data"
+    data.mkdir()
+    (data / "release.json").write_text('{"format": 1, "release": "99.0.1", "newest": "99.0.1"}')
+    ran = pickbox_command("doctor", "--json", "--config", config.file, env=SECRETS)
+    assert (ran.code, checks(ran)["release"]["level"]) == (1, "failed")
+    arguments = ("recover", "--config", config.file, "--accept-copy", "--yes")
+    ran = pickbox_command(*arguments, env=SECRETS)
+    assert ran.code == 78
+    assert "was written by release 99.0.1" in ran.stderr
+    assert [path.name for path in data.iterdir()] == ["release.json"]
 
 
 def test_a_data_directory_that_is_a_file_is_refused(config: Config) -> None:

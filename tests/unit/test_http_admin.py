@@ -26,6 +26,8 @@ ROUTES = [
     ("POST", "/api/v1/deletes"),
     ("DELETE", "/api/v1/deletes"),
     ("POST", "/api/v1/snapshot"),
+    ("GET", "/api/v1/upgrade"),
+    ("POST", "/api/v1/upgrade"),
 ]
 MEMBER_CHANGES = [
     ("POST", "/api/v1/members"),
@@ -181,3 +183,27 @@ def test_a_snapshot_says_what_it_covers(node: Running) -> None:
 def test_files_are_not_on_the_admin_port(node: Running) -> None:
     assert node.admin("GET", "/api/v1/files/x").status == 404
     assert call(node.settings.admin_port, "GET", "/api/v1/files/x").status == 404
+
+
+def test_an_upgrade_is_shown_and_finished(node: Running) -> None:
+    shown = node.admin("GET", "/api/v1/upgrade").json
+    assert shown == {
+        "level": 1,
+        "target": 2,
+        "nodes": [{"node_id": "node1", "version": "0.2.0", "understands": 2, "error": ""}],
+        "finished": False,
+    }
+    for _ in range(2):
+        finished = node.admin("POST", "/api/v1/upgrade")
+        assert (finished.status, finished.json["level"], finished.json["finished"]) == (
+            200,
+            2,
+            True,
+        )
+
+
+def test_an_upgrade_that_cannot_be_finished_says_who_keeps_it(node: Running) -> None:
+    node.upgrade.lagging = "node2 runs release 0.1.0: upgrade it"
+    refused = node.admin("POST", "/api/v1/upgrade")
+    assert (refused.status, refused.problem["type"]) == (409, "urn:pickbox:problem:upgrade-refused")
+    assert refused.problem["detail"].endswith(node.upgrade.lagging)

@@ -19,6 +19,7 @@ _COMMANDS: Final = {
     "members": "pickbox.cli.members",
     "leader": "pickbox.cli.cluster",
     "drain": "pickbox.cli.cluster",
+    "upgrade": "pickbox.cli.upgrade",
     "deletes": "pickbox.cli.cluster",
     "ls": "pickbox.cli.files",
     "put": "pickbox.cli.files",

@@ -9,6 +9,7 @@ import click
 from pickbox.cli import render, tables
 from pickbox.cli.failures import ExitCode, Failure
 from pickbox.cli.session import Command, pass_session, shared_options
+from pickbox.cli.upgrade import summary
 
 if TYPE_CHECKING:
     from pickbox.cli.session import Session
@@ -36,10 +37,13 @@ def _show_cluster(cluster: dict[str, Any]) -> None:
     click.echo(
         f"cluster {cluster['cluster_name']}: leader {cluster['leader'] or 'none'}, "
         f"term {cluster['term']}, {up} of {len(nodes)} nodes up, "
-        f"{'quorum' if cluster['has_quorum'] else 'NO QUORUM'} ({cluster['quorum']} needed)"
+        f"{'quorum' if cluster['has_quorum'] else 'NO QUORUM'} ({cluster['quorum']} needed), "
+        f"level {cluster['level']}"
     )
     columns = ("NODE", "ROLE", "STATE", "APPLIED", "LAG", "FILES", "PENDING", "VERSION", "URL")
     tables.table(columns, [_node_row(node) for node in nodes])
+    if cluster["upgrade_unfinished"]:
+        click.echo(summary(cluster["level"], finished=False))
     for node in nodes:
         for reason in [*node["reasons"], *([node["error"]] if node["error"] else [])]:
             click.echo(f"{node['node_id']}: {render.printable(reason)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from pickbox.changes import Delete, Kind, Move, Put
+from pickbox.changes import Delete, Kind, Move, Put, Raise
 from pickbox.cli import render
 from pickbox.codec import DecodeError, decode_command
 from pickbox.consensus.configuration import Configuration, InvalidConfiguration
@@ -82,6 +82,8 @@ def _submission(submission: Submission) -> str:
 
 
 def _change(change: Change) -> str:
+    if isinstance(change, Raise):
+        return f"raise to level {change.level} (release {change.release})"
     path = render.printable(change.path)
     match change:
         case Put(kind=Kind.DIRECTORY):

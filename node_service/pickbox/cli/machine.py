@@ -5,14 +5,19 @@ from __future__ import annotations
 import datetime as dt
 import os
 import socket
+import sqlite3
 import stat
 from typing import TYPE_CHECKING, Final
 
 import psutil
 
+from pickbox import __version__
 from pickbox.cli.failures import ExitCode, Failure
 from pickbox.cli.findings import Finding, Level
+from pickbox.levels import WrongRelease
 from pickbox.settings import Settings, SettingsError, load_settings
+from pickbox.storage.catalog_rows import refuse_newer_catalog
+from pickbox.storage.release import refuse_newer_major
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,7 +63,7 @@ def _reachable_host(host: str) -> str:
 
 def directories(settings: Settings) -> list[Finding]:
     """Whether the data directory can be used, the token is kept, and the certificate is good."""
-    findings = [_data_dir(settings.data_dir), _space(settings)]
+    findings = [_data_dir(settings.data_dir), _release(settings.data_dir), _space(settings)]
     if settings.admin_token_file is not None:
         findings.append(_secret_file("admin_token_file", settings.admin_token_file))
     return [*findings, _certificate(settings)]
@@ -108,6 +113,18 @@ def _one_volume(directory: Path) -> Finding:
         advice = "Files are placed by renaming: keep the whole data directory on one volume."
         return Finding("data_dir", Level.FAILED, detail, advice)
     return Finding("data_dir", Level.OK, f"{directory} is writable and one volume")
+
+
+def _release(directory: Path) -> Finding:
+    """Whether this release may run on what is in the data directory; changes nothing."""
+    try:
+        refuse_newer_major(directory)
+        refuse_newer_catalog(directory / "catalog.db")
+    except WrongRelease as error:
+        return Finding("release", Level.FAILED, str(error))
+    except (OSError, sqlite3.Error) as error:
+        return Finding("release", Level.WARN, f"{directory} cannot be read: {error}")
+    return Finding("release", Level.OK, f"{__version__} can run on the data that is there")
 
 
 def _space(settings: Settings) -> Finding:

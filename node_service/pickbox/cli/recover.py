@@ -12,6 +12,8 @@ from pickbox.cli.machine import settings_of
 from pickbox.consensus import identity as identities
 from pickbox.consensus import recovering
 from pickbox.consensus.assembly import UNUSABLE, open_log
+from pickbox.levels import WrongRelease
+from pickbox.storage.release import refuse_newer_major
 
 if TYPE_CHECKING:
     from pickbox.settings import Settings
@@ -45,6 +47,11 @@ def recover(config: Path | None, force_new_cluster: bool, accept_copy: bool, yes
     if force_new_cluster == accept_copy:
         raise click.UsageError("Give one of --force-new-cluster and --accept-copy.")
     settings = settings_of(config)
+    try:
+        refuse_newer_major(settings.data_dir)
+    except WrongRelease as error:
+        problem = {"type": "wrong-release", "detail": f"{error}."}
+        raise Failure(ExitCode.CONFIGURATION, problem) from error
     if force_new_cluster:
         _begin_anew(settings, sure=yes)
     else:

@@ -6,8 +6,9 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
-from pickbox.consensus.library import REGULAR, LibraryNode
+from pickbox.consensus.library import MEMBERSHIP, NO_OP, REGULAR, LibraryNode
 from pickbox.failpoints import failpoint
+from pickbox.levels import WrongRelease
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +20,7 @@ log = logging.getLogger(__name__)
 _BATCH: Final = 256
 _HASHES_KEPT: Final = 8
 _RETRY_SECONDS: Final = 0.5
+_WITHOUT_EFFECT: Final = frozenset({NO_OP, MEMBERSHIP})
 
 
 class Machine(Protocol):
@@ -32,7 +34,8 @@ class Machine(Protocol):
         """Apply one command, the same way on every node.
 
         An exception is the command's own result and is the same everywhere, except those that
-        are the disk's (`Applying.refusals`): then nothing was applied, and the command comes again.
+        are the disk's (`Applying.refusals`): then nothing was applied, and the command comes again;
+        and `WrongRelease`: then nothing was, and the node goes no further.
         """
 
     def state_hash(self) -> bytes:
@@ -59,6 +62,7 @@ class Applying:
         refusals: exceptions of the state machine that mean that the disk refuses.
         hash_every: the state is hashed after each entry whose index is a multiple of this.
         budget: seconds of a tick that applying may take, so that heartbeats stay on time.
+        on_wrong_release: called with the reason, once, when an entry is not understood here.
     """
 
     def __init__(
@@ -70,6 +74,7 @@ class Applying:
         refusals: tuple[type[Exception], ...],
         hash_every: int,
         budget: float,
+        on_wrong_release: Callable[[str], None],
     ) -> None:
         self._node = node
         self._machine = machine
@@ -78,6 +83,8 @@ class Applying:
         self._hash_every = hash_every
         self._budget = budget
         self._retry_at = 0.0
+        self._on_wrong_release = on_wrong_release
+        self._at_its_end = False
         self.refusal: Exception | None = None
         self.hashes: dict[int, bytes] = {}
         """State hashes of the last checkpoints, by index."""
@@ -85,9 +92,9 @@ class Applying:
     @property
     def behind(self) -> bool:
         """Whether there is something to apply now."""
-        return self._node.applied_index < self._node.commit_index and (
-            self.refusal is None or self._node.now() >= self._retry_at
-        )
+        if self._at_its_end or self._node.applied_index >= self._node.commit_index:
+            return False
+        return self.refusal is None or self._node.now() >= self._retry_at
 
     def run(self) -> None:
         """Apply what is committed, for as long as the budget lasts."""
@@ -105,7 +112,7 @@ class Applying:
                     return
 
     def _apply(self, command: bytes, index: int, term: int) -> bool:
-        """Apply one entry; False if the disk refuses it for now."""
+        """Apply one entry; False if the disk refuses it for now, or it is not understood here."""
         value: object = None
         if command[:1] == REGULAR:
             try:
@@ -114,9 +121,15 @@ class Applying:
             except self._refusals as error:
                 self._refuse(index, error)
                 return False
+            except WrongRelease as error:
+                self._end(str(error))
+                return False
             except Exception as error:
                 log.exception("command_poisoned", extra={"fields": {"index": index}})
                 value = Poisoned(error)
+        elif command[:1] not in _WITHOUT_EFFECT:
+            self._end(f"log entry {index} is of a kind that this release does not know")
+            return False
         self.refusal = None
         self._node.applied_index = index
         if index % self._hash_every == 0:
@@ -130,6 +143,11 @@ class Applying:
             log.error("apply_refused_by_disk", extra={"fields": fields})
         self.refusal = error
         self._retry_at = self._node.now() + _RETRY_SECONDS
+
+    def _end(self, why: str) -> None:
+        """What comes after an entry that was not applied cannot be applied either."""
+        self._at_its_end = True
+        self._on_wrong_release(why)
 
     def _checkpoint(self, index: int) -> None:
         self.hashes[index] = self._machine.state_hash()

@@ -118,6 +118,7 @@ class SafeSyncObj(LibraryNode):
             refusals=options.refusals,
             hash_every=options.hash_every,
             budget=options.timing.heartbeat / 3,
+            on_wrong_release=self.stand_aside,
         )
         self.membership = Membership(self, self.appending, self.proposals)
         self.reads = Reads(self, self.appending)
@@ -344,9 +345,13 @@ class SafeSyncObj(LibraryNode):
 
     def diverged(self, index: int) -> None:
         """This node's state is not what the majority has: it leads no more, and says so."""
-        self.standing.set(f"the state after entry {index} differs from the majority's")
-        self.step_aside()
+        self.stand_aside(f"the state after entry {index} differs from the majority's")
         self._hooks.on_diverged(index)
+
+    def stand_aside(self, why: str) -> None:
+        """Lead no more, and serve nothing, whoever the members are."""
+        self.standing.set(why, for_good=True)
+        self.step_aside()
 
     # -- snapshots ---------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from pickbox.consensus.configuration import Configuration, InvalidConfiguration
 from pickbox.consensus.messages import SnapshotChunk, SnapshotReply
 from pickbox.consensus.snapshot_store import Snapshot, SnapshotStore, blocks
 from pickbox.failpoints import failpoint
+from pickbox.levels import WrongRelease
 
 if TYPE_CHECKING:
     from pickbox.consensus.appending import Peer
@@ -111,8 +112,12 @@ class Installation(Protocol):
     def take_in(self, snapshot: Snapshot) -> None:
         """Make the state machine and the log continue from `snapshot`, which is installed.
 
-        Raises if either cannot; nothing is acknowledged then, and the node must stop.
+        Raises if either cannot; nothing is acknowledged then, and the node must stop. After
+        `WrongRelease` it need not: all is as it was.
         """
+
+    def stand_aside(self, why: str) -> None:
+        """Lead no more, and serve nothing."""
 
 
 class SnapshotReceiver:
@@ -127,9 +132,15 @@ class SnapshotReceiver:
         self._hash = hashlib.sha256()
         self._offset = 0
         self._unsynced = 0
+        self._understood = True
 
     def on_chunk(self, leader: str, chunk: SnapshotChunk) -> None:
-        """Take a chunk in if it is the next, and say where to go on. The term was seen to."""
+        """Take a chunk in if it is the next, and say where to go on. The term was seen to.
+
+        What this release did not understand it will not the next time: it is not sent again.
+        """
+        if not self._understood:
+            return
         installed = chunk.index <= self._node.commit_index
         offset = chunk.size
         if not installed:
@@ -191,8 +202,12 @@ class SnapshotReceiver:
             chunk.index, chunk.index_term, chunk.machine_index, members, chunk.size, chunk.digest
         )
         self._store.install(path, snapshot)
-        self._core.take_in(snapshot)
-        return True
+        try:
+            self._core.take_in(snapshot)
+        except WrongRelease as error:
+            self._understood = False
+            self._core.stand_aside(str(error))
+        return self._understood
 
     def _discard(self, path: str, why: str) -> bool:
         log.error("snapshot_discarded", extra={"fields": {"why": why}})

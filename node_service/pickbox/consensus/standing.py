@@ -51,6 +51,7 @@ class Standing:
         self._core = core
         self._tell = tell
         self._leaving: dict[str, tuple[str, float]] = {}
+        self._for_good = False
         self.reason = ""
 
     @property
@@ -58,9 +59,13 @@ class Standing:
         """Nodes that were just removed: id -> places. They are still listened to."""
         return {node_id: (address,) for node_id, (address, _) in self._leaving.items()}
 
-    def set(self, reason: str) -> None:
-        """This node may take part no more, for this reason; with an empty one, it may again."""
-        if reason != self.reason:
+    def set(self, reason: str, *, for_good: bool = False) -> None:
+        """This node may take part no more, for this reason; with an empty one, it may again.
+
+        Not so if an earlier reason was `for_good`: no change of the members ends that one.
+        """
+        if reason != self.reason and not self._for_good:
+            self._for_good = for_good
             self.reason = reason
             if reason:
                 log.error("node_stands_aside", extra={"fields": {"why": reason}})

@@ -15,13 +15,14 @@ from pickbox.http.members import members_blueprint
 from pickbox.http.monitoring import monitoring_blueprint
 from pickbox.http.peer import peer_blueprint
 from pickbox.http.raw_path import RawPaths
+from pickbox.http.upgrade import upgrade_blueprint
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from pickbox.admin_tokens import AdminTokens
     from pickbox.observability.metrics import Metrics
-    from pickbox.seams import FileService, Membership, NodeControl, PeerService
+    from pickbox.seams import FileService, Membership, NodeControl, PeerService, Upgrade
     from pickbox.settings import Settings
 
 _PACKAGE: Final = "pickbox.http"
@@ -40,12 +41,17 @@ def create_client_app(
 
 
 def create_admin_app(
-    control: NodeControl, membership: Membership, tokens: AdminTokens, metrics: Metrics
+    control: NodeControl,
+    membership: Membership,
+    upgrade: Upgrade,
+    tokens: AdminTokens,
+    metrics: Metrics,
 ) -> Flask:
     """The operators' API."""
     app = _flask("admin", metrics)
     app.register_blueprint(admin_blueprint(control, tokens))
     app.register_blueprint(members_blueprint(membership, tokens))
+    app.register_blueprint(upgrade_blueprint(upgrade, tokens))
     return app
 
 

@@ -95,6 +95,7 @@ def cluster_document(cluster: ClusterStatus, node_id: str) -> dict[str, Any]:
     done = figures.files_replicated + figures.replication_errors if figures else 0
     return {
         **dataclasses.asdict(cluster),
+        "upgrade_unfinished": cluster.upgrade_unfinished,
         "node_id": node_id,
         "total_nodes": len(cluster.nodes),
         "leader_node": cluster.leader,

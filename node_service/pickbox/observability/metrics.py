@@ -26,6 +26,7 @@ from prometheus_client import (
 from prometheus_client.registry import Collector
 
 from pickbox import __version__
+from pickbox.levels import LEVEL
 from pickbox.status import Figures
 
 if TYPE_CHECKING:
@@ -159,7 +160,8 @@ class Metrics:
         self.commits = self._counter("commits", "Log entries that were committed, as seen here.")
         self.elections = self._counter("elections", "Elections that this node called.")
         self.stands_aside = self._gauge(
-            "stands_aside", "1 if the node was removed, wiped or found to differ, else 0."
+            "stands_aside",
+            "1 if the node was removed, wiped, found to differ or is of too old a release, else 0.",
         )
         self.log_bytes = self._gauge("log_bytes", "Bytes of the log on this node's disk.")
 
@@ -231,6 +233,8 @@ class Metrics:
         self.ready = self._gauge("ready", "1 if the node answers 200 at /ready, else 0.")
         self.build = Info("pickbox_build", "Version that runs.", registry=self.registry)
         self.build.info({"version": __version__, "node": self.node_id})
+        self.level = self._gauge("level", "What the cluster uses of what its releases understand.")
+        self._gauge("understood_level", "Highest level that the release understands.").set(LEVEL)
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)

@@ -6,10 +6,11 @@ import time
 from typing import TYPE_CHECKING, BinaryIO
 
 from pickbox.errors import NoLeader
+from pickbox.replication.admission import refuse_unready
 from pickbox.storage.disk import naming_refusals
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from pickbox.changes import Receipt
     from pickbox.members import MemberChange
@@ -20,7 +21,11 @@ if TYPE_CHECKING:
 
 
 class Peering:
-    """Implements `pickbox.seams.PeerService`."""
+    """Implements `pickbox.seams.PeerService`.
+
+    Args:
+        level: the level that the cluster is at, as far as this node has applied it.
+    """
 
     def __init__(
         self,
@@ -28,14 +33,17 @@ class Peering:
         fetcher: Fetcher,
         content: LocalContent,
         metrics: TransferMetrics,
+        level: Callable[[], int],
     ) -> None:
         self._consensus = consensus
         self._fetcher = fetcher
         self._content = content
         self._metrics = metrics
+        self._level = level
 
     def propose(self, command: bytes, timeout: float) -> list[Receipt]:
-        """Commit a peer's command, as the leader."""
+        """Commit a peer's command, as the leader, unless some member may not understand it."""
+        refuse_unready(command, self._level())
         return self._consensus.propose(command, timeout)
 
     def barrier(self, timeout: float) -> int:

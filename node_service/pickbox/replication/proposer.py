@@ -16,15 +16,17 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
-from pickbox.changes import Receipt, Submission, bytes_in_command
+from pickbox.changes import Receipt, Submission
 from pickbox.codec import encode_command
 from pickbox.errors import NoLeader, OutcomeUnknown
 from pickbox.failpoints import failpoint
+from pickbox.levels import LEVEL
+from pickbox.replication.admission import refuse_too_new
 from pickbox.replication.repeats import Repeats
 from pickbox.replication.transfer import needs_staging
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from pickbox.changes import Change, Put
     from pickbox.errors import PickboxError
@@ -61,11 +63,15 @@ class _Pending:
 
     @property
     def size(self) -> int:
-        return sum(map(bytes_in_command, self.submission.changes))
+        return sum(change.bytes_in_command for change in self.submission.changes)
 
 
 class Proposer:
-    """Implements `pickbox.seams.ChangeProposer` on top of the log and the way to its leader."""
+    """Implements `pickbox.seams.ChangeProposer` on top of the log and the way to its leader.
+
+    Args:
+        level: the level that the cluster is at, as far as this node has applied it.
+    """
 
     def __init__(
         self,
@@ -74,7 +80,9 @@ class Proposer:
         forwarder: LeaderForwarder,
         stager: Stager,
         metrics: ProposerMetrics,
+        level: Callable[[], int] = lambda: LEVEL,
     ) -> None:
+        self._level = level
         self._node_id = node_id
         self._consensus = consensus
         self._forwarder = forwarder
@@ -108,6 +116,7 @@ class Proposer:
         self, changes: Sequence[Change], *, request_id: str | None = None, timeout: float
     ) -> Receipt:
         """Commit `changes` in one submission; return once this node has applied them."""
+        refuse_too_new(changes, self._level())
         started = time.monotonic()
         submission = Submission(
             request_id or uuid.uuid4().hex,

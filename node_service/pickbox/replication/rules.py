@@ -26,6 +26,7 @@ from pickbox.changes import (
     OnStale,
     Outcome,
     Put,
+    Raise,
     Status,
     base_holds,
 )
@@ -49,6 +50,11 @@ NEW_DIRECTORY_MODE = 0o755
 
 def apply_change(txn: CatalogTransaction, submission: Submission, change: Change) -> Outcome:
     """Do one change of `submission` and say what became of it. Never raises for its contents."""
+    if isinstance(change, Raise):
+        return _raise(txn, change)
+    if change.level > txn.level:
+        too_early = f"it needs level {change.level}, and the cluster is at {txn.level}"
+        return Outcome(Status.REFUSED, 0, change.path, too_early)
     try:
         check_path(change.path)
         if isinstance(change, Move):
@@ -62,6 +68,13 @@ def apply_change(txn: CatalogTransaction, submission: Submission, change: Change
             return _delete(txn, change)
         case Move():
             return _move(txn, submission, change)
+
+
+def _raise(txn: CatalogTransaction, change: Raise) -> Outcome:
+    if change.level <= txn.level:
+        return Outcome(Status.UNCHANGED, txn.level, b"")
+    txn.raise_level(change.level, change.release)
+    return Outcome(Status.APPLIED, txn.level, b"")
 
 
 def _put(txn: CatalogTransaction, submission: Submission, put: Put) -> Outcome:

@@ -2,7 +2,8 @@
 
 It is deterministic (no clock, no randomness, no order of sets) and never raises for what a command
 says: a change that is not allowed gets a `REFUSED` outcome. It raises only when this node's disk
-refuses; then nothing was applied, and the log hands it the same command again.
+refuses; then nothing was applied, and the log hands it the same command again. And when the
+command is one that only a newer release understands: then the node goes no further.
 """
 
 from __future__ import annotations
@@ -12,9 +13,17 @@ from typing import TYPE_CHECKING, Final
 
 from blake3 import blake3
 
+from pickbox import __version__
 from pickbox.changes import Put, Receipt, Submission
-from pickbox.codec import DecodeError, decode_command, decode_receipts, encode_receipts
+from pickbox.codec import (
+    DecodeError,
+    LevelUnknown,
+    decode_command,
+    decode_receipts,
+    encode_receipts,
+)
 from pickbox.failpoints import failpoint
+from pickbox.levels import WrongRelease
 from pickbox.replication.rules import apply_change
 
 if TYPE_CHECKING:
@@ -75,6 +84,7 @@ class StateMachine:
 
         Raises:
             OSError, sqlite3.OperationalError: the disk refuses; nothing was applied.
+            WrongRelease: it takes a newer release to understand it; nothing was applied.
         """
         submissions = _submissions(index, command)
         self._keep(submissions)
@@ -137,6 +147,11 @@ class StateMachine:
 def _submissions(index: int, command: bytes) -> list[Submission]:
     try:
         return decode_command(command)
+    except LevelUnknown as error:
+        raise WrongRelease(
+            f"log entry {index} is {error}, which is {__version__}: start the newer release here "
+            "that the cluster was upgraded to"
+        ) from error
     except DecodeError as error:
         log.error("command_undecodable", extra={"fields": {"index": index, "why": str(error)}})
         return []

@@ -12,15 +12,14 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import msgpack
-
-from pickbox.changes import Entry, Kind
-from pickbox.storage.digest import digest_bytes
+from pickbox.levels import LEVELS
+from pickbox.storage import catalog_rows as rows
+from pickbox.storage.catalog_rows import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-SCHEMA_VERSION: Final = 1
+    from pickbox.changes import Entry
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
@@ -36,8 +35,6 @@ CREATE TABLE IF NOT EXISTS requests (
 CREATE INDEX IF NOT EXISTS requests_index ON requests (log_index);
 """
 _HASH_BITS: Final = 256
-_COLUMNS = "path, kind, size, mode, mtime_ns, digest, target, version, origin"
-_PAGE = 500
 
 
 class CatalogError(Exception):
@@ -45,9 +42,12 @@ class CatalogError(Exception):
 
 
 class Catalog:
-    """Entries, request table and applied index in one SQLite file.
+    """Entries, request table, applied index and level in one SQLite file.
 
     Implements `pickbox.seams.CatalogReader`. `transaction` is for the tick thread alone.
+
+    Raises:
+        WrongRelease: a newer release is needed; the file is as it was.
     """
 
     def __init__(self, path: str) -> None:
@@ -56,20 +56,21 @@ class Catalog:
         self._readers: list[sqlite3.Connection] = []
         self._readers_lock = threading.Lock()
         self._writer = self._connect()
+        rows.refuse_newer(self._writer, path)
         self._writer.executescript(_SCHEMA)
-        found = _meta(self._writer, "schema") or SCHEMA_VERSION
-        if found > SCHEMA_VERSION:
-            raise CatalogError(
-                f"{path} was written by a newer release (schema {found}; this one knows "
-                f"{SCHEMA_VERSION}): start that release again, or restore a backup"
-            )
         self._set_meta("schema", SCHEMA_VERSION)
         self._read_counters()
 
     def _read_counters(self) -> None:
-        self._applied = _meta(self._writer, "applied_index")
-        self._last_version = _meta(self._writer, "version")
-        self._state_hash = _stored_hash(self._writer)
+        self._applied = rows.meta(self._writer, "applied_index")
+        self._last_version = rows.meta(self._writer, "version")
+        self._state_hash = rows.stored_hash(self._writer)
+        self._level = rows.level(self._writer)
+
+    @property
+    def level(self) -> int:
+        """What the cluster may tell each other, as far as this node has applied it."""
+        return self._level
 
     @property
     def last_version(self) -> int:
@@ -83,38 +84,39 @@ class Catalog:
 
     @property
     def state_hash(self) -> bytes:
-        """A hash of all entries and of the last version, the same on nodes that applied the same.
+        """A hash of all entries, the last version and the level: the same on nodes that agree.
 
         A sum of the entries' own hashes, so that a change costs the same however many there are
         (AdHash: Bellare, Micciancio, "A New Paradigm for Collision-Free Hashing", 1997). It finds
         nodes that applied differently; it is no proof against an attacker.
         """
-        return self._state_hash.to_bytes(_HASH_BITS // 8) + self._last_version.to_bytes(8)
+        counters = self._last_version.to_bytes(8) + self._level.to_bytes(2)
+        return self._state_hash.to_bytes(_HASH_BITS // 8) + counters
 
     def get(self, path: bytes) -> Entry | None:
         """The entry at `path`."""
-        return _get(self._reader(), path)
+        return rows.get(self._reader(), path)
 
     def under(self, directory: bytes) -> Iterator[Entry]:
         """The entry of `directory` and of all below it, in path order; ``b""`` for all."""
-        return _under(self._reader(), directory)
+        return rows.under(self._reader(), directory)
 
     def page(self, prefix: bytes, after: bytes, limit: int) -> list[Entry]:
         """At most `limit` entries whose path starts with `prefix` and sorts after `after`."""
-        rows = self._reader().execute(
-            f"SELECT {_COLUMNS} FROM entries WHERE path > ? AND path >= ? AND path < ? "  # noqa: S608 - constant
+        found = self._reader().execute(
+            f"SELECT {rows.COLUMNS} FROM entries WHERE path > ? AND path >= ? AND path < ? "  # noqa: S608 - constant
             "ORDER BY path LIMIT ?",
-            (after, prefix, _after_prefix(prefix), limit),
+            (after, prefix, rows.after_prefix(prefix), limit),
         )
-        return [_entry(row) for row in rows]
+        return [rows.entry(row) for row in found]
 
     def has_content(self, digest: bytes) -> bool:
         """Whether some file of the catalog has this content."""
-        return _has_content(self._reader(), digest)
+        return rows.has_content(self._reader(), digest)
 
     def receipt(self, request_id: str) -> bytes | None:
         """The encoded receipt of a request that was applied, while it is remembered."""
-        return _receipt(self._reader(), request_id)
+        return rows.receipt(self._reader(), request_id)
 
     def totals(self) -> tuple[int, int]:
         """How many files there are, and their size in bytes."""
@@ -127,10 +129,10 @@ class Catalog:
         """One log entry's changes: all of them with `index` as the applied index, or none."""
         self._writer.execute("BEGIN IMMEDIATE")
         try:
-            transaction = CatalogTransaction(self._writer, index)
+            transaction = CatalogTransaction(self._writer, index, self._level)
             yield transaction
             self._set_meta("applied_index", index)
-            last_version = _meta(self._writer, "version")
+            last_version = rows.meta(self._writer, "version")
             state_hash = (self._state_hash + transaction.hash_change) % (1 << _HASH_BITS)
             if transaction.hash_change:
                 self._set_meta("state_hash", state_hash.to_bytes(_HASH_BITS // 8))
@@ -142,6 +144,7 @@ class Catalog:
         self._applied = index
         self._last_version = last_version
         self._state_hash = state_hash
+        self._level = transaction.level
 
     def begin_dump(self) -> Callable[[str], None]:
         """Pin the catalog as it is now; what is returned writes it to a path, on any thread.
@@ -150,7 +153,7 @@ class Catalog:
         """
         pinned = self._connect()
         pinned.execute("BEGIN")
-        _meta(pinned, "applied_index")  # the first read is what pins it (SQLite, WAL mode)
+        rows.meta(pinned, "applied_index")  # the first read is what pins it (SQLite, WAL mode)
 
         def write(path: str) -> None:
             with closing(pinned), closing(sqlite3.connect(path)) as copy:
@@ -162,16 +165,17 @@ class Catalog:
         """Replace everything by the copy at `path`, in one transaction.
 
         Raises:
-            CatalogError: the copy is damaged or from a newer release; nothing was changed.
+            CatalogError: the copy is damaged; nothing was changed.
+            WrongRelease: the copy needs a newer release; nothing was changed.
         """
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as copy:
             try:
                 sound = copy.execute("PRAGMA quick_check").fetchone()[0] == "ok"
-                schema = _meta(copy, "schema")
             except sqlite3.DatabaseError as error:
                 raise CatalogError(f"the snapshot at {path} is damaged: {error}") from error
-            if not sound or schema > SCHEMA_VERSION:
-                raise CatalogError(f"the snapshot at {path} is damaged or of a newer release")
+            if not sound:
+                raise CatalogError(f"the snapshot at {path} is damaged")
+            rows.refuse_newer(copy, f"the snapshot at {path}")
             copy.backup(self._writer)
         self._read_counters()
 
@@ -202,7 +206,7 @@ class Catalog:
 
     def _set_meta(self, name: str, value: int | bytes) -> None:
         self._writer.execute(
-            "INSERT OR REPLACE INTO meta VALUES (?, ?)",
+            "INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)",
             (name, value),
         )
 
@@ -217,11 +221,11 @@ class CatalogCopy:
     def __init__(self, path: str) -> None:
         uri = f"{Path(path).absolute().as_uri()}?mode=ro&immutable=1"
         self._db = sqlite3.connect(uri, uri=True, check_same_thread=False)
-        _meta(self._db, "version")  # the first read is what opens it
+        rows.meta(self._db, "version")  # the first read is what opens it
 
     def get(self, path: bytes) -> Entry | None:
         """The entry at `path`."""
-        return _get(self._db, path)
+        return rows.get(self._db, path)
 
     def close(self) -> None:
         """Let go of the file: its bytes stay on the disk for as long as somebody has it open."""
@@ -231,38 +235,39 @@ class CatalogCopy:
 class CatalogTransaction:
     """What the state machine may do to the catalog within one log entry."""
 
-    def __init__(self, connection: sqlite3.Connection, index: int) -> None:
+    def __init__(self, connection: sqlite3.Connection, index: int, level: int) -> None:
         self._db = connection
         self.index = index
+        self.level = level
         self.touched: list[bytes] = []
         self.hash_change = 0
 
     def get(self, path: bytes) -> Entry | None:
         """The entry at `path`."""
-        return _get(self._db, path)
+        return rows.get(self._db, path)
 
     def under(self, directory: bytes) -> list[Entry]:
         """The entry of `directory` and of all below it, in path order."""
-        return list(_under(self._db, directory))
+        return list(rows.under(self._db, directory))
 
     def has_children(self, directory: bytes) -> bool:
         """Whether anything is in `directory`."""
         low = directory + b"/"
         query = "SELECT 1 FROM entries WHERE path > ? AND path < ? LIMIT 1"
-        return self._db.execute(query, (low, _after_prefix(low))).fetchone() is not None
+        return self._db.execute(query, (low, rows.after_prefix(low))).fetchone() is not None
 
     def starting_with(self, prefix: bytes) -> list[Entry]:
         """Entries whose path starts with `prefix`, in path order."""
-        rows = self._db.execute(
-            f"SELECT {_COLUMNS} FROM entries WHERE path >= ? AND path < ? ORDER BY path",  # noqa: S608 - constant
-            (prefix, _after_prefix(prefix)),
+        found = self._db.execute(
+            f"SELECT {rows.COLUMNS} FROM entries WHERE path >= ? AND path < ? ORDER BY path",  # noqa: S608 - constant
+            (prefix, rows.after_prefix(prefix)),
         )
-        return [_entry(row) for row in rows]
+        return [rows.entry(row) for row in found]
 
     def next_version(self) -> int:
         """A version greater than all before it."""
         row = self._db.execute(
-            "INSERT INTO meta VALUES ('version', 1) "
+            "INSERT INTO meta (name, value) VALUES ('version', 1) "
             "ON CONFLICT (name) DO UPDATE SET value = value + 1 RETURNING value"
         ).fetchone()
         return int(row[0])
@@ -270,9 +275,9 @@ class CatalogTransaction:
     def put(self, entry: Entry) -> None:
         """Make `entry` the current one of its path."""
         self._leave_out(entry.path)
-        self.hash_change += _hash_of(entry)
+        self.hash_change += rows.hash_of(entry)
         self._db.execute(
-            "INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            f"INSERT OR REPLACE INTO entries ({rows.COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - constant
             (
                 entry.path,
                 int(entry.kind),
@@ -293,96 +298,40 @@ class CatalogTransaction:
         self._db.execute("DELETE FROM entries WHERE path = ?", (path,))
         self.touched.append(path)
 
+    @contextmanager
+    def revising(self, path: bytes) -> Iterator[sqlite3.Connection]:
+        """Write into columns of the entry at `path` that came with a level; the hash follows."""
+        self._leave_out(path)
+        yield self._db
+        self.hash_change += rows.hash_of_row(self._db, path)
+
     def _leave_out(self, path: bytes) -> None:
         """Take the entry that is at `path` out of the hash."""
-        replaced = _get(self._db, path)
-        if replaced is not None:
-            self.hash_change -= _hash_of(replaced)
+        self.hash_change -= rows.hash_of_row(self._db, path)
+
+    def raise_level(self, level: int, release: str) -> None:
+        """Add what the levels up to `level` add; `release` is for whoever does not know them."""
+        for step in LEVELS:
+            if self.level < step.number <= level:
+                for statement in step.migration:
+                    self._db.execute(statement)
+        for name, value in (("level", level), ("level_release", release)):
+            self._db.execute(
+                "INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", (name, value)
+            )
+        self.level = level
 
     def receipt(self, request_id: str) -> bytes | None:
         """The encoded receipt of a request that was applied before."""
-        return _receipt(self._db, request_id)
+        return rows.receipt(self._db, request_id)
 
     def remember(self, request_id: str, receipt: bytes) -> None:
         """Keep the answer to a request, for its retries."""
-        self._db.execute("INSERT INTO requests VALUES (?, ?, ?)", (request_id, self.index, receipt))
+        self._db.execute(
+            "INSERT INTO requests (id, log_index, receipt) VALUES (?, ?, ?)",
+            (request_id, self.index, receipt),
+        )
 
     def forget_receipts(self, before: int) -> None:
         """Forget answers of entries with a log index below `before`."""
         self._db.execute("DELETE FROM requests WHERE log_index < ?", (before,))
-
-
-def _entry(row: tuple[bytes, int, int, int, int, bytes, bytes, int, str]) -> Entry:
-    path, kind, size, mode, mtime_ns, digest, target, version, origin = row
-    return Entry(path, Kind(kind), size, mode, mtime_ns, digest, target, version, origin)
-
-
-def _hash_of(entry: Entry) -> int:
-    packed = msgpack.packb(
-        [
-            entry.path,
-            int(entry.kind),
-            entry.size,
-            entry.mode,
-            entry.mtime_ns,
-            entry.digest,
-            entry.target,
-            entry.version,
-            entry.origin,
-        ]
-    )
-    return int.from_bytes(digest_bytes(packed))
-
-
-def _stored_hash(db: sqlite3.Connection) -> int:
-    row = db.execute("SELECT value FROM meta WHERE name = 'state_hash'").fetchone()
-    return 0 if row is None else int.from_bytes(row[0])
-
-
-def _get(db: sqlite3.Connection, path: bytes) -> Entry | None:
-    row = db.execute(f"SELECT {_COLUMNS} FROM entries WHERE path = ?", (path,)).fetchone()  # noqa: S608 - constant
-    return None if row is None else _entry(row)
-
-
-def _has_content(db: sqlite3.Connection, digest: bytes) -> bool:
-    query = "SELECT 1 FROM entries WHERE digest = ? AND kind = 1 LIMIT 1"
-    return db.execute(query, (digest,)).fetchone() is not None
-
-
-def _under(db: sqlite3.Connection, directory: bytes) -> Iterator[Entry]:
-    """Read in pages, so that no statement stays open while the caller works."""
-    if directory:
-        own = _get(db, directory)
-        if own is not None:
-            yield own
-        low = directory + b"/"
-        high = _after_prefix(low)
-    else:
-        low, high = b"", _after_prefix(b"")
-    while True:
-        rows = db.execute(
-            f"SELECT {_COLUMNS} FROM entries WHERE path > ? AND path < ? ORDER BY path LIMIT ?",  # noqa: S608 - constant
-            (low, high, _PAGE),
-        ).fetchall()
-        yield from map(_entry, rows)
-        if len(rows) < _PAGE:
-            return
-        low = rows[-1][0]
-
-
-def _after_prefix(prefix: bytes) -> bytes:
-    """The smallest path that sorts after everything that starts with `prefix`."""
-    stripped = prefix.rstrip(b"\xff")
-    if not stripped:
-        return b"\xff" * 5000  # longer than the longest path
-    return stripped[:-1] + bytes([stripped[-1] + 1])
-
-
-def _receipt(db: sqlite3.Connection, request_id: str) -> bytes | None:
-    row = db.execute("SELECT receipt FROM requests WHERE id = ?", (request_id,)).fetchone()
-    return None if row is None else bytes(row[0])
-
-
-def _meta(db: sqlite3.Connection, name: str) -> int:
-    row = db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-    return 0 if row is None else int(row[0])

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Final
 
-from pickbox.changes import Delete, Move, Put, Status
+from pickbox.changes import Delete, Move, Put, Raise, Status
 from pickbox.codec import decode_receipts
 from pickbox.storage.catalog import CatalogCopy
 from pickbox.watcher.former_names import FormerNames
@@ -102,6 +102,8 @@ class Remembered:
         self, puts: defaultdict[bytes, Puts], change: Change, outcome: Outcome | None
     ) -> None:
         """`outcome` is None if the cluster never heard of the change."""
+        if isinstance(change, Raise):
+            return
         self.paths.update((change.path,) if outcome is None else (change.path, outcome.path))
         if isinstance(change, Move):
             self.directories.update((change.path, change.destination))
@@ -110,7 +112,7 @@ class Remembered:
         elif isinstance(change, Delete):
             if change.recursive:
                 self.directories.add(change.path)
-        else:
+        elif isinstance(change, Put):
             self._learn_put(puts, change, outcome)
 
     def _learn_put(self, puts: defaultdict[bytes, Puts], put: Put, outcome: Outcome | None) -> None:

@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from pickbox.changes import Kind, bytes_in_command
+from pickbox.changes import Kind
 from pickbox.storage.paths import display
 from pickbox.watcher.content import is_gone
 from pickbox.watcher.dirty import Dirty
@@ -314,4 +314,4 @@ class Rounds:
 
 
 def _size(group: Sequence[Proposal]) -> int:
-    return sum(bytes_in_command(proposal.change) for proposal in group)
+    return sum(proposal.change.bytes_in_command for proposal in group)
