@@ -1,0 +1,1 @@
+"""Releases that come after this one, made for tests: see `releases.make`."""
