@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from pickbox import __version__, ending
 from pickbox.admin_tokens import AdminTokens
+from pickbox.backup.assembly import assemble_backups
 from pickbox.consensus import LogUnusable, RaftConsensus
 from pickbox.control import Control
 from pickbox.http.apps import (
@@ -189,6 +190,18 @@ class Node:
         self.upgrade = ClusterUpgrade(
             settings, self.consensus, self.control, self.peers, self.proposer
         )
+        self.backups = assemble_backups(
+            settings,
+            self.catalog,
+            self.content,
+            self.fetcher,
+            self.proposer,
+            self.staging,
+            self.disk,
+            self.barrier,
+            sources=self._sources,
+            not_now=lambda: self.control.not_serving() or self.after_power_loss.reason,
+        )
         self._build_listeners(settings)
 
     # -- life -------------------------------------------------------------------------------
@@ -201,6 +214,7 @@ class Node:
         self.membership.start()
         self.proposer.start()
         self.after_power_loss.start()
+        self.backups.start()
         threading.Thread(target=self._keep_house, name="housekeeping", daemon=True).start()
         self.tokens.watch(self._stop_asked)
         FiguresLog(self.control.status, self._stop_asked).start()
@@ -211,6 +225,7 @@ class Node:
         self.control.drain()
         self.after_power_loss.stop(max(0.1, (deadline - time.monotonic()) / 4))
         self.watcher.stop()
+        self.backups.stop(max(0.1, (deadline - time.monotonic()) / 4))
         self.listeners.stop(max(0.5, (deadline - time.monotonic()) / 2))
         self.proposer.stop(max(0.1, deadline - time.monotonic()))
         self.stager.stop()
@@ -284,7 +299,12 @@ class Node:
             settings,
             create_client_app(files, self.control, self.metrics, settings),
             create_admin_app(
-                self.control, self.membership, self.upgrade, self.tokens, self.metrics
+                self.control,
+                self.membership,
+                self.upgrade,
+                self.backups,
+                self.tokens,
+                self.metrics,
             ),
             create_monitor_app(self.control, self.metrics.registry, self.metrics),
             [self.peer_server],

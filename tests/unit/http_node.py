@@ -22,10 +22,13 @@ from blake3 import blake3
 from ports import free_ports
 
 from pickbox.admin_tokens import AdminTokens
+from pickbox.backup import Backups
+from pickbox.backup.manifest import Manifest
 from pickbox.changes import ABSENT, Entry, Kind, Outcome, Receipt, Status, base_holds
 from pickbox.errors import (
     BadRequest,
     ChangeTooEarly,
+    DiskFull,
     NoLeader,
     NotEmpty,
     NotFound,
@@ -53,7 +56,7 @@ from pickbox.status import (
 from pickbox.storage.paths import check_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 TOKEN = "a-token-of-enough-characters"
@@ -265,6 +268,8 @@ class Controls:
     held: HeldDeletes = field(default_factory=HeldDeletes)
     others: tuple[NodeStatus, ...] = ()
     raises: Exception | None = None
+    not_now: str = ""
+    """Why no backup is made now."""
 
     def live(self) -> bool:
         return self.is_live
@@ -373,6 +378,21 @@ class UpgradeOfOne:
         return self.status()
 
 
+class PointsOfNothing:
+    """Makes a point with nothing in it, and takes it in; a wait of 0 seconds is not enough."""
+
+    def make(self, directory: bytes, wait: float, done: Callable[[int], None]) -> Manifest:
+        if not wait:
+            raise DiskFull("The volume took no more.")
+        done(0)
+        return Manifest(1, "pickbox", "node1", "0.1.0", "now", 41, 7, 0, 0, 0, 0, "blake3:")
+
+    def restore(
+        self, directory: bytes, folder: bytes, *, over: bool, done: Callable[[int], None]
+    ) -> dict[str, Any]:
+        return {"index": 41, "folder": folder.decode(), "over": over}
+
+
 @dataclass
 class Answer:
     """A response, read to its end."""
@@ -459,10 +479,19 @@ def build(settings: Settings) -> Running:
     files = FolderFiles(settings.data_dir, settings.max_file_size)
     control, members, metrics = Controls(), MembersOfOne(settings), Metrics("node1")
     upgrade = UpgradeOfOne()
+    backups = Backups(
+        os.fsencode(settings.data_dir),
+        PointsOfNothing(),  # type: ignore[arg-type]
+        PointsOfNothing(),  # type: ignore[arg-type]
+        barrier=lambda timeout: None,
+        not_now=lambda: control.not_now,
+        stopping=threading.Event(),
+    )
+    backups.start()
     listeners = Listeners(
         settings,
         create_client_app(files, control, metrics, settings),
-        create_admin_app(control, members, upgrade, AdminTokens(settings), metrics),
+        create_admin_app(control, members, upgrade, backups, AdminTokens(settings), metrics),
         create_monitor_app(control, metrics.registry, metrics),
     )
     return Running(settings, files, control, members, upgrade, metrics, listeners)

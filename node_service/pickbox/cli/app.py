@@ -27,6 +27,8 @@ _COMMANDS: Final = {
     "rm": "pickbox.cli.files",
     "mv": "pickbox.cli.files",
     "mkdir": "pickbox.cli.files",
+    "backup": "pickbox.cli.backup",
+    "restore": "pickbox.cli.restore",
     "doctor": "pickbox.cli.doctor",
     "recover": "pickbox.cli.recover",
 }

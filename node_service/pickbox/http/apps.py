@@ -9,6 +9,7 @@ from flask import Blueprint, Flask, Response
 
 from pickbox.http import access, problems
 from pickbox.http.admin import admin_blueprint
+from pickbox.http.backups import backups_blueprint
 from pickbox.http.cluster import cluster_blueprint
 from pickbox.http.files import files_blueprint
 from pickbox.http.members import members_blueprint
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from pickbox.admin_tokens import AdminTokens
+    from pickbox.backup import Backups
     from pickbox.observability.metrics import Metrics
     from pickbox.seams import FileService, Membership, NodeControl, PeerService, Upgrade
     from pickbox.settings import Settings
@@ -44,6 +46,7 @@ def create_admin_app(
     control: NodeControl,
     membership: Membership,
     upgrade: Upgrade,
+    backups: Backups,
     tokens: AdminTokens,
     metrics: Metrics,
 ) -> Flask:
@@ -52,6 +55,7 @@ def create_admin_app(
     app.register_blueprint(admin_blueprint(control, tokens))
     app.register_blueprint(members_blueprint(membership, tokens))
     app.register_blueprint(upgrade_blueprint(upgrade, tokens))
+    app.register_blueprint(backups_blueprint(backups, tokens))
     return app
 
 

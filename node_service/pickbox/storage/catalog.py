@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from pickbox.changes import Kind
 from pickbox.levels import LEVELS
 from pickbox.storage import catalog_rows as rows
 from pickbox.storage.catalog_rows import SCHEMA_VERSION
@@ -226,6 +227,26 @@ class CatalogCopy:
     def get(self, path: bytes) -> Entry | None:
         """The entry at `path`."""
         return rows.get(self._db, path)
+
+    def under(self, directory: bytes) -> Iterator[Entry]:
+        """The entry of `directory` and of all below it, in path order; ``b""`` for all."""
+        return rows.under(self._db, directory)
+
+    def counts(self) -> dict[Kind, tuple[int, int]]:
+        """How many entries of each kind there were, and their size in bytes."""
+        query = "SELECT kind, count(*), sum(size) FROM entries GROUP BY kind"
+        found = {Kind(kind): (count, size) for kind, count, size in self._db.execute(query)}
+        return {kind: found.get(kind, (0, 0)) for kind in Kind}
+
+    @property
+    def applied_index(self) -> int:
+        """Log index of the last command that is in it."""
+        return rows.meta(self._db, "applied_index")
+
+    @property
+    def last_version(self) -> int:
+        """The highest version that had been given."""
+        return rows.meta(self._db, "version")
 
     def close(self) -> None:
         """Let go of the file: its bytes stay on the disk for as long as somebody has it open."""
