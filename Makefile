@@ -8,7 +8,7 @@ PLAYBOOK = $(BIN)/ansible-playbook --inventory $(INVENTORY) $(ARGS)
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help deploy verify status rotate collection test lint bench simulate faults coldstarts teardown
+.PHONY: help deploy verify status rotate backup restore collection test lint bench simulate faults coldstarts teardown
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -27,6 +27,12 @@ status: $(VENV)/.deploy ## Show the nodes of the running cluster
 
 rotate: $(VENV)/.deploy ## Give the nodes new certificates, one node at a time
 	@$(PLAYBOOK) playbooks/rotate_certificates.yml
+
+backup: $(VENV)/.deploy ## Make a backup with restic; the repository is to be given in ARGS
+	@$(PLAYBOOK) playbooks/backup.yml
+
+restore: $(VENV)/.deploy ## Restore everything or pickbox_restore_path from a backup; asks
+	@$(PLAYBOOK) playbooks/restore.yml
 
 teardown: $(VENV)/.deploy ## Stop and remove the nodes; their files stay
 	@$(PLAYBOOK) playbooks/teardown.yml

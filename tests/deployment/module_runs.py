@@ -13,7 +13,7 @@ from cluster import TOKEN
 MODULES = "ansible_collections.pickbox.cluster.plugins.modules"
 
 
-def run(name: str, *, check: bool = False, **parameters: Any) -> dict[str, Any]:
+def run(name: str, /, *, check: bool = False, **parameters: Any) -> dict[str, Any]:
     """What the module answers; it never shows the admin token, and never breaks."""
     flags = {"_ansible_check_mode": check, "_ansible_diff": True}
     done = subprocess.run(
@@ -31,7 +31,7 @@ def run(name: str, *, check: bool = False, **parameters: Any) -> dict[str, Any]:
     return answer
 
 
-def failure(name: str, **parameters: Any) -> str:
+def failure(name: str, /, **parameters: Any) -> str:
     """What the module says when it fails."""
     answer = run(name, **parameters)
     assert answer.get("failed"), answer

@@ -161,6 +161,48 @@ def test_the_cluster_is_proved_and_left_as_it_was(deployment: Deployment) -> Non
     assert not [*deployment.files("node1").glob("pickbox-verify-*")]
 
 
+def backup_variables(deployment: Deployment) -> str:
+    repository, password = deployment.directory / "repository", deployment.directory / "password"
+    return (
+        f"--extra-vars=pickbox_backup_repository={repository} "
+        f"pickbox_backup_password_file={password}"
+    )
+
+
+def test_a_backup_is_made_by_a_follower_and_its_password_is_kept(deployment: Deployment) -> None:
+    folder = deployment.files("node1") / "docs"
+    folder.mkdir()
+    (folder / "kept").write_text("as it was")
+    run = deployment.play("backup", backup_variables(deployment))
+    assert run.code == 0, run.output
+    assert re.search(r"Snapshot [0-9a-f]{8} in \S+/repository, made by node\d", run.output)
+    password = (deployment.directory / "password").read_text().strip()
+    assert len(password) == 48
+    assert password not in run.output
+    for node in NODES:
+        kept = deployment.home / "nodes" / node / "backup/password"
+        assert (kept.read_text().strip(), kept.stat().st_mode & 0o777) == (password, 0o600)
+        assert not [*(deployment.files(node).parent / "backups").iterdir()]
+
+
+def test_a_restore_puts_a_folder_back_and_everything_only_over_nothing(
+    deployment: Deployment,
+) -> None:
+    variables = backup_variables(deployment)
+    kept = deployment.files("node2") / "docs/kept"
+    kept.write_text("overwritten")
+    refused = deployment.play("restore", variables, "--extra-vars=confirm=yes")
+    assert refused.code != 0
+    assert "Nothing was touched: the cluster has" in " ".join(refused.output.split())
+    run = deployment.play(
+        "restore", variables, "--extra-vars=confirm=yes pickbox_restore_path=docs/"
+    )
+    assert run.code == 0, run.output
+    assert "Every node has all of it." in run.output
+    for node in NODES:
+        assert (deployment.files(node) / "docs/kept").read_text() == "as it was"
+
+
 def test_a_teardown_that_is_not_confirmed_touches_nothing(deployment: Deployment) -> None:
     before = deployment.pids()
     run = deployment.play("teardown")
