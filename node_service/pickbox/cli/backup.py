@@ -83,14 +83,11 @@ def remove(session: Session, name: str) -> None:
 @pass_session
 def init(session: Session) -> None:
     """Make the restic repository, if it is not there."""
-    restic = Restic()
-    there = restic.has_repository()
-    if not there:
-        restic.make_repository()
+    made = Restic().make_repository()
     if session.as_json:
-        render.as_json({"changed": not there})
+        render.as_json({"changed": made})
     else:
-        click.echo("the repository is there" if there else "made the repository")
+        click.echo("made the repository" if made else "the repository is there")
 
 
 @backup.command(cls=Command)

@@ -79,13 +79,19 @@ class Restic:
             "RESTIC_PROGRESS_FPS": "0.0167",
         }
 
-    def has_repository(self) -> bool:
-        """Whether the repository is there and can be opened."""
-        return self._run(["cat", "config", "--no-lock"]).returncode == 0
-
-    def make_repository(self) -> None:
-        """Make it; fails if there is one."""
-        self.run("init")
+    def make_repository(self) -> bool:
+        """Make the repository if it is not there; whether it was made."""
+        opened = self._run(["cat", "config", "--no-lock"])
+        if opened.returncode == 0:
+            return False
+        made = self._run(["init"])
+        if made.returncode:
+            raise _wrong(
+                f"The repository can neither be opened ({_last_words(opened.stderr)}) nor made "
+                f"({_last_words(made.stderr)}).",
+                "See that its address and password are right, and that it can be reached.",
+            )
+        return True
 
     def require_repository(self) -> None:
         """Fail, with what restic says, if the repository cannot be opened."""
