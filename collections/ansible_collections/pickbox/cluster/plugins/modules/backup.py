@@ -139,6 +139,7 @@ def main() -> None:
         argument_spec={
             "url": {"required": True},
             "token": {"required": True, "no_log": True},
+            "ca": {"type": "path"},
             "name": {},
             "state": {"choices": ["present", "absent", "listed"], "default": "present"},
             "wait": {"type": "int", "default": 60},
@@ -149,7 +150,7 @@ def main() -> None:
     )
     name, state = module.params["name"], module.params["state"]
     deadline = api.Deadline(module.params["timeout"])
-    node = api.Nodes([module.params["url"]], deadline, module.params["token"])
+    node = api.Nodes([module.params["url"]], deadline, module.params["token"], module.params["ca"])
     aim = "Listing the backup points" if state == "listed" else f"Making the point {name} {state}"
     try:
         listed = node.json("GET", BACKUPS)
