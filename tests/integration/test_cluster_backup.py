@@ -130,7 +130,7 @@ class Editors:
             for path in paths:
                 with path.open("r+b") as file:
                     file.write(os.urandom(path.stat().st_size))
-                if self._stopping.wait(0.002):
+                if self._stopping.wait(0.01):
                     return
 
     def _note(self) -> None:
