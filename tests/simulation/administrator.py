@@ -250,9 +250,12 @@ class Administrator:
     def _prepare(self, node_id: str, members: Configuration) -> bool:
         """Have a node ready to be added: as it was when it was removed, or with nothing on it.
 
-        One that knows none of the members would let none in. False if it cannot be wiped now.
+        One that knows none of the members would let none in. False if it cannot be wiped now, or
+        takes part, and only who was asked does not know it.
         """
         world = self._world
+        if self._committed is not None and node_id in self._committed.participants:
+            return False
         if node_id in self._installed and (
             self._is_strange(node_id, members) or world.happens(0.5)
         ):
@@ -262,8 +265,12 @@ class Administrator:
         place = world.places[node_id]
         place.bootstraps = False
         self._added_in_life[node_id] = place.life
-        place.contacts = {n: p.address for n, p in members.participants.items()}
+        contacts = {n: p.address for n, p in members.participants.items()}
+        knows_some = node_id in self._known_on or place.contacts.keys() & contacts.keys()
+        place.contacts = contacts
         self._installed.add(node_id)
+        if node_id in world.nodes and not knows_some:
+            world.end(node_id, "it is to read its settings", Ending.KILL)
         if node_id not in world.nodes:
             self._starts[node_id] = world.clock.now + world.rng.uniform(0, 1)
         return True

@@ -334,6 +334,21 @@ def test_p20_a_node_that_is_not_there_blocks_nobody(clock: Clock, tmp_path: Path
     cluster.close()
 
 
+def test_a_learner_that_no_longer_answers_gets_no_vote(clock: Clock, tmp_path: Path) -> None:
+    """Its data directory may be gone by now, and with it the majority of the two that they are."""
+    cluster = Cluster(clock, str(tmp_path), "A")
+    assert change(cluster, "add_learner", "D", "D:1").fate is Fate.COMMITTED
+    join(cluster, "D")
+    cluster.run(0.5)
+    cluster.network.drop = lambda sender, *_: sender == "D"
+    cluster.run(1)
+    assert "does not answer" in change(cluster, "promote", "D").reason
+    cluster.network.drop = lambda *_: False
+    cluster.run(0.5)
+    assert change(cluster, "promote", "D").fate is Fate.COMMITTED
+    cluster.close()
+
+
 def test_p20_a_learner_votes_only_when_it_has_caught_up(cluster: Cluster) -> None:
     leader = cluster.elect()
     many = cluster.propose(leader, *[b"%d" % n for n in range(500)])

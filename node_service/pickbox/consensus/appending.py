@@ -283,7 +283,17 @@ class Appending:
 
     def majority_heard_at(self, configuration: Configuration) -> float:
         """When the last round began that a majority has answered."""
-        reached = self.round_of_majority(configuration)
+        return self._round_began(self.round_of_majority(configuration))
+
+    def has_heard_lately(self, peer_id: str) -> bool:
+        """Whether the peer answers: a heartbeat of the last election timeout was."""
+        peer = self.peers.get(peer_id)
+        if peer is None or not peer.round:
+            return False
+        return self._node.now() - self._round_began(peer.round) < self._node.timing.election_min
+
+    def _round_began(self, reached: int) -> float:
+        """When the last round up to `reached` began."""
         for number, at in reversed(self._round_started):  # the one looked for is among the last
             if number <= reached:
                 return at

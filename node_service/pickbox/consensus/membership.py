@@ -135,6 +135,9 @@ class Membership:
         if node_id in configuration.learners:
             if peer is None or not peer.incarnation:
                 raise NotYet(f"{node_id} has not been heard from: is it started?")
+            # A vote for a data directory that is gone could be the one that a majority lacks.
+            if not self._appending.has_heard_lately(node_id):
+                raise NotYet(f"{node_id} does not answer: does it still run?")
             lacking = self._core.last_index - peer.match_index
             if lacking > _CAUGHT_UP:
                 raise NotYet(f"{node_id} lacks {lacking} entries: wait until it has caught up")
