@@ -6,6 +6,7 @@ containers themselves into a file of known hosts, so that SSH can insist on them
 The containers are unprivileged, and yet the sandboxes of units are real: systemd needs
 CAP_SYS_ADMIN for their mounts, and may install filters of system calls itself. /var/lib is a
 volume, because a node should be tested on a file system of disks, not on the layers of an image.
+/srv/shared is one volume for all, as a mounted share would be: it outlives the hosts.
 """
 
 from __future__ import annotations
@@ -35,6 +36,13 @@ def make_network(prefix: str) -> None:
         docker("network", "create", "--internal", prefix)
 
 
+def remove_what_they_share(prefix: str) -> None:
+    if docker("volume", "ls", "--quiet", "--filter", f"name=^{prefix}-shared$"):
+        docker("volume", "rm", f"{prefix}-shared")
+    if docker("network", "ls", "--quiet", "--filter", f"name=^{prefix}$"):
+        docker("network", "rm", prefix)
+
+
 def start(prefix: str, name: str, image: str, key: Path) -> None:
     """Start a new host; it boots meanwhile."""
     docker(
@@ -44,6 +52,7 @@ def start(prefix: str, name: str, image: str, key: Path) -> None:
         *("--security-opt=seccomp=unconfined", "--security-opt=apparmor=unconfined"),
         *("--tmpfs=/run", "--tmpfs=/run/lock", "--tmpfs=/tmp", "--volume=/var/lib"),
         "--volume=/sys/fs/cgroup:/sys/fs/cgroup:ro",
+        f"--volume={prefix}-shared:/srv/shared",
         f"--volume={key}:/etc/ssh/authorized_keys/operator:ro",
         # Else systemd takes the machine id from this machine's, the same for all.
         f"--env=container_uuid={uuid.uuid4()}",
@@ -109,8 +118,8 @@ def main() -> None:
     elif arguments.command == "remove":
         if gone := [f"{prefix}-{name}" for name in names] or existing(prefix):
             docker("rm", "--force", "--volumes", *gone)
-        if not names and docker("network", "ls", "--quiet", "--filter", f"name=^{prefix}$"):
-            docker("network", "rm", prefix)
+        if not names:
+            remove_what_they_share(prefix)
     print(json.dumps(addresses(prefix)))  # noqa: T201 - the playbooks read it
 
 
