@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import psutil
+
 from load import dial
 from member_wire import ANSWER, REQUEST, Verdict
 

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from member_wire import ANSWER, REQUEST, Verdict
-
 from pickbox.consensus.configuration import Configuration, Participant
 from pickbox.consensus.core import SafeSyncObj
 from pickbox.consensus.library import Identity

@@ -207,7 +207,7 @@ def test_it_exits_with_1_if_any_request_failed(fault: str, status: int) -> None:
 
 def test_it_exits_with_1_if_nothing_was_written() -> None:
     with serving() as (url, _):
-        assert main(["--url", url, "--seconds=0"]) == 1
+        assert main(["--url", url, "--seconds=0", "--rate=0.001"]) == 1
 
 
 def test_a_worker_that_breaks_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
