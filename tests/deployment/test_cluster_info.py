@@ -100,3 +100,64 @@ def test_a_node_that_gives_no_reason_is_not_ready_either() -> None:
 def test_a_node_that_does_not_answer_is_silent() -> None:
     with pytest.raises(api.Silent, match="refused"):
         wait_ready.ask("http://127.0.0.1:1")
+
+
+def node_view(name: str, applied: int, *, pending: int = 0, ready: bool = True) -> dict[str, Any]:
+    node = {
+        "node_id": name,
+        "ready": ready,
+        "version": "1.2",
+        "commit_index": 7,
+        "applied_index": applied,
+        "figures": {"pending": pending},
+    }
+    return {"leader": "node1", "nodes": [node]}
+
+
+def test_a_node_has_caught_up_when_it_is_ready_and_lacks_neither_entries_nor_content() -> None:
+    seen = cluster_info.summarise(
+        {
+            "node1": node_view("node1", 7),
+            "node2": node_view("node2", 6),
+            "node3": node_view("node3", 7, pending=1),
+            "node4": node_view("node4", 7, ready=False),
+            "node5": "silent",
+        }
+    )
+    assert cluster_info.caught_up(seen, cluster_info.committed_in(seen)) == ["node1"]
+
+
+def test_where_nobody_answers_nobody_has_caught_up() -> None:
+    seen = cluster_info.summarise({"node1": "silent"})
+    assert cluster_info.caught_up(seen, cluster_info.committed_in(seen)) == []
+
+
+def lacking(applied_index: int, document: Any, version: str = "") -> list[str]:
+    with answering(200, document) as url:
+        wanted = {"applied_index": applied_index, "version": version}
+        return wait_ready.behind({"client_url": url, "node_id": "node1", **wanted})
+
+
+def test_a_node_that_was_not_to_catch_up_lacks_nothing() -> None:
+    assert wait_ready.behind({"client_url": None}) == []
+
+
+def test_a_node_that_has_caught_up_lacks_nothing() -> None:
+    assert lacking(7, node_view("node1", 7), version="1.2") == []
+
+
+def test_a_node_that_is_behind_says_by_what() -> None:
+    assert lacking(9, node_view("node1", 7, pending=2)) == [
+        "it has applied entry 7 and not yet 9",
+        "it lacks the content of 2 files",
+    ]
+
+
+def test_a_node_that_does_not_tell_of_itself_has_not_caught_up() -> None:
+    (said,) = lacking(0, node_view("node2", 7))
+    assert said.endswith("does not say how node1 is")
+
+
+def test_a_node_of_another_version_is_not_waited_for() -> None:
+    with pytest.raises(wait_ready.OtherVersion, match=r"runs version 1\.2 and not 1\.3"):
+        lacking(7, node_view("node1", 7), version="1.3")

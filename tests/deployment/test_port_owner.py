@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import socket
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ import pytest
 from ansible_collections.pickbox.cluster.plugins.modules.port_owner import (
     Owner,
     find_owners,
+    is_expected,
     listeners,
 )
 
@@ -64,3 +66,21 @@ def test_a_process_that_cannot_be_seen_is_told_by_its_user(tmp_path: Path) -> No
     assert owner.sentence() == (
         "port 8001 (raft) is held by a process of user root, which only that user and root can see"
     )
+
+
+@pytest.mark.parametrize(
+    ("pid", "user", "expected"),
+    [
+        (os.getpid(), "whoever", True),
+        (1, getpass.getuser(), False),
+        (None, getpass.getuser(), True),
+        (None, "whoever", False),
+    ],
+    ids=["that process", "another one", "one of its user", "one of another user"],
+)
+def test_an_expected_process_is_known_by_its_id_or_else_by_its_user(
+    pid: int | None, user: str, expected: bool
+) -> None:
+    owner = Owner("raft", 8001, pid, "", user)
+    assert is_expected(owner, os.getpid()) is expected
+    assert not is_expected(owner, None)

@@ -30,6 +30,11 @@ options:
     description: With O(wait), the leader must be another node than this one.
     type: str
     default: ""
+  settle:
+    description: Seconds to wait until every node that answers is ready and has caught up. It is no
+      failure if they are not; RV(caught_up) says which are.
+    type: int
+    default: 0
 attributes:
   check_mode:
     description: Reads only, so it does the same in check mode.
@@ -69,6 +74,12 @@ nodes:
   type: dict
 ready:
   description: Names of the nodes that are ready.
+  returned: success
+  type: list
+  elements: str
+caught_up:
+  description: Names of the nodes that are ready, have applied all that was committed when this
+    began, and lack no content.
   returned: success
   type: list
   elements: str
@@ -113,6 +124,21 @@ def look(nodes: dict[str, str], timeout: float) -> dict[str, Any]:
         return summarise({name: future.result() for name, future in asked.items()})
 
 
+def caught_up(seen: dict[str, Any], committed: int) -> list[str]:
+    """The nodes that are ready, have applied the entry `committed`, and lack no content."""
+    return [
+        name
+        for name in seen["ready"]
+        if int(seen["nodes"][name]["applied_index"]) >= committed
+        and int(seen["nodes"][name]["figures"]["pending"]) == 0
+    ]
+
+
+def committed_in(seen: dict[str, Any]) -> int:
+    """The last entry that any node knows to be committed."""
+    return max((int(node.get("commit_index", 0)) for node in seen["nodes"].values()), default=0)
+
+
 def led(seen: dict[str, Any], other_than: str) -> bool:
     """Whether a majority is ready and all that answer name one leader, another than that."""
     return seen["leader"] not in ("", other_than) and len(seen["ready"]) >= seen["quorum"]
@@ -132,6 +158,7 @@ def main() -> None:
             "timeout": {"type": "int", "default": 5},
             "wait": {"type": "int", "default": 0},
             "other_than": {"default": ""},
+            "settle": {"type": "int", "default": 0},
         },
         supports_check_mode=True,
     )
@@ -145,6 +172,13 @@ def main() -> None:
             module.fail_json(msg=f"No leader after {wait} s: {in_words(seen)}")
         time.sleep(0.1)
         seen = look(nodes, module.params["timeout"])
+    committed, settle = committed_in(seen), module.params["settle"]
+    while len(caught_up(seen, committed)) < len(seen["nodes"]):
+        if time.monotonic() - began > settle:
+            break
+        time.sleep(0.1)
+        seen = look(nodes, module.params["timeout"])
+    seen["caught_up"] = caught_up(seen, committed)
     module.exit_json(changed=False, seconds=round(time.monotonic() - began, 2), **seen)
 
 

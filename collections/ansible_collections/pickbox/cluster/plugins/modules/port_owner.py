@@ -19,7 +19,8 @@ options:
     type: dict
     required: true
   expected_pid:
-    description: A port that this process holds is no conflict. V(0) when none is expected.
+    description: A port that this process holds is no conflict. V(0) when none is expected. Where
+      processes of its user cannot be looked at, its user counts.
     type: int
     default: 0
 attributes:
@@ -141,6 +142,16 @@ def find_owners(ports: dict[str, int], proc: str = "/proc") -> list[Owner]:
     return owners
 
 
+def is_expected(owner: Owner, pid: int | None, proc: str = "/proc") -> bool:
+    """Whether it is the process `pid`, or of its user if it cannot be seen which one it is."""
+    if pid is None or owner.pid is not None:
+        return pid is not None and owner.pid == pid
+    try:
+        return owner.user == user_name(os.stat(f"{proc}/{pid}").st_uid)
+    except FileNotFoundError:
+        return False
+
+
 def main() -> None:
     """Entry point."""
     module = AnsibleModule(
@@ -159,7 +170,7 @@ def main() -> None:
     module.exit_json(
         changed=False,
         owners=[asdict(owner) for owner in owners],
-        conflicts=[o.sentence() for o in owners if expected is None or o.pid != expected],
+        conflicts=[owner.sentence() for owner in owners if not is_expected(owner, expected)],
     )
 
 
