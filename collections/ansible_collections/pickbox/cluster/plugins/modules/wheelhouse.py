@@ -28,7 +28,7 @@ options:
     required: true
   source:
     description: Directory with the C(pyproject.toml) of a project that is built. Needed unless
-      O(packages) are given.
+      O(packages) or O(release) are given.
     type: path
   parts:
     description: Files and directories in O(source) that the wheel is made of. Their content
@@ -38,7 +38,7 @@ options:
     default: [pyproject.toml, README.md, LICENSE, node_service]
   packages:
     description: Requirements that are fetched, such as C(supervisor==4.3.0). Needed unless
-      O(source) is given.
+      O(source) or O(release) is given.
     type: list
     elements: str
     default: []
@@ -54,10 +54,18 @@ options:
     description: Directory that holds the wheelhouses.
     type: path
     required: true
-  python:
-    description: Interpreter, with pip, that the wheels are built for and with. Default is the one
-      running the module.
-    type: path
+  release:
+    description: Name of a release whose wheelhouse is in O(cache) already, built there before or
+      copied from elsewhere. Nothing is built or fetched then.
+    type: str
+  target:
+    description:
+      - The Python that the wheels are for, with its C(version) as a list of two numbers, its
+        C(tag) such as C(cpython-311), its C(platform) such as C(linux-x86_64) and its GNU C
+        library C(libc) such as C(2.36). Default is the one running the module.
+      - For another one than that, wheels that others have built are fetched, and whatever has
+        to be built must not depend on the platform.
+    type: dict
 attributes:
   check_mode:
     description: Says which wheelhouse would be built, and builds nothing.
@@ -103,13 +111,13 @@ import re
 import shutil
 import subprocess
 import sys
-import sysconfig
 import tarfile
 import tempfile
 import tomllib
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.pickbox.cluster.plugins.module_utils.wheels import Target
 
 CHECKSUMS = "SHA256SUMS"
 REQUIREMENTS = "requirements.txt"
@@ -131,6 +139,13 @@ def source_files(source: str, parts: list[str]) -> list[str]:
             below[:] = [name for name in below if name != "__pycache__"]
             found += [os.path.relpath(os.path.join(directory, name), source) for name in names]
     return sorted(name for name in found if not name.endswith(".pyc"))
+
+
+def source_name(source: str) -> str:
+    """The name of the project, as it is in the name of its wheel."""
+    with open(os.path.join(source, "pyproject.toml"), "rb") as file:
+        name = str(tomllib.load(file)["project"]["name"])
+    return re.sub(r"[-_.]+", "_", name).lower()
 
 
 def source_version(source: str) -> str:
@@ -211,36 +226,107 @@ def pinned(wheels: list[str], directory: str) -> str:
     return "".join(lines)
 
 
-def build(module: AnsibleModule, python: str, path: str) -> None:
-    """Build the wheels beside `path`, and rename them into place when all are there."""
-    params = module.params
-    os.makedirs(params["cache"], exist_ok=True)
-    scratch = tempfile.mkdtemp(prefix=".building-", dir=params["cache"])
+def run_pip(*arguments: str) -> None:
+    """Run pip.
+
+    Raises:
+        Problem: it failed; the text is what it says.
+    """
+    done = subprocess.run(  # noqa: S603 - no shell, and the words are the caller's
+        [sys.executable, "-m", "pip", *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise Problem(f"pip {arguments[0]} failed: {(done.stderr or done.stdout).strip()}")
+
+
+def build_here(params: dict[str, Any], scratch: str) -> None:
+    """Put all wheels for this Python into `scratch`."""
     wanted = [*params["packages"], params["installer"]]
-    command = [python, "-m", "pip", "wheel", "--quiet", "--use-pep517"]
-    command += ["--wheel-dir", scratch, *wanted]
-    command += [params["source"]] if params["source"] else []
-    try:
-        done = subprocess.run(  # noqa: S603 - no shell, and the words are the caller's
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    wanted += [params["source"]] if params["source"] else []
+    run_pip("wheel", "--quiet", "--use-pep517", "--wheel-dir", scratch, *wanted)
+
+
+def fetch_for(target: Target, params: dict[str, Any], native: str, scratch: str) -> None:
+    """Put all wheels for another Python into `scratch`, given those for this one in `native`."""
+    built = [name for name in os.listdir(native) if name.endswith("-none-any.whl")]
+    wanted = [*params["packages"], params["installer"]]
+    if params["source"]:
+        project = source_name(params["source"])
+        wanted += [os.path.join(native, name) for name in built if name.split("-")[0] == project]
+    with tempfile.TemporaryDirectory() as links:
+        for name in built:
+            os.symlink(os.path.join(native, name), os.path.join(links, name))
+        places = ["--find-links", links, "--dest", scratch]
+        run_pip("download", "--quiet", *target.options(), *places, *wanted)
+
+
+def complete(scratch: str, path: str) -> None:
+    """Add checksums and archive to the wheels in `scratch`, and make it `path`."""
+    wheels = sorted(name for name in os.listdir(scratch) if name.endswith(".whl"))
+    with open(os.path.join(scratch, REQUIREMENTS), "w", encoding="utf-8") as file:
+        file.write(pinned(wheels, scratch))
+    with open(os.path.join(scratch, CHECKSUMS), "w", encoding="utf-8") as file:
+        file.writelines(
+            f"{file_checksum(os.path.join(scratch, wheel))}  {wheel}\n" for wheel in wheels
         )
-        if done.returncode != 0:
-            raise Problem(f"pip wheel failed: {(done.stderr or done.stdout).strip()}")
-        wheels = sorted(name for name in os.listdir(scratch) if name.endswith(".whl"))
-        with open(os.path.join(scratch, REQUIREMENTS), "w", encoding="utf-8") as file:
-            file.write(pinned(wheels, scratch))
-        with open(os.path.join(scratch, CHECKSUMS), "w", encoding="utf-8") as file:
-            file.writelines(
-                f"{file_checksum(os.path.join(scratch, wheel))}  {wheel}\n" for wheel in wheels
-            )
-        with tarfile.open(os.path.join(scratch, ARCHIVE), "w") as archive:
-            for name in [REQUIREMENTS, CHECKSUMS, *wheels]:
-                archive.add(os.path.join(scratch, name), name)
-        os.chmod(scratch, 0o755)  # noqa: S103 - mkdtemp made it private; wheels are public
-        shutil.rmtree(path, ignore_errors=True)
-        os.rename(scratch, path)
+    with tarfile.open(os.path.join(scratch, ARCHIVE), "w") as archive:
+        for name in [REQUIREMENTS, CHECKSUMS, *wheels]:
+            archive.add(os.path.join(scratch, name), name)
+    os.chmod(scratch, 0o755)  # noqa: S103 - mkdtemp made it private; wheels are public
+    shutil.rmtree(path, ignore_errors=True)
+    os.rename(scratch, path)
+
+
+def build(params: dict[str, Any], target: Target, native: str, path: str) -> None:
+    """Make the wheelhouse `path`: beside it, and renamed into place when all is there.
+
+    The wheelhouse `native`, of this Python, is made first if another one's needs it.
+    """
+    os.makedirs(params["cache"], exist_ok=True)
+    if path != native and not intact(native):
+        build(params, Target.here(), native, native)
+    scratch = tempfile.mkdtemp(prefix=".building-", dir=params["cache"])
+    try:
+        if path == native:
+            build_here(params, scratch)
+        else:
+            fetch_for(target, params, native, scratch)
+        complete(scratch, path)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def directory_name(target: Target, here: Target) -> str:
+    """How the directory of a wheelhouse ends; an older C library has one of its own."""
+    older = target.name == here.name and not target.takes_wheels_of(here)
+    return f"{target.name}-glibc{target.libc}" if older else target.name
+
+
+def ensure(module: AnsibleModule) -> tuple[str, str, bool]:
+    """Have the wheelhouse; returns its path, the name of the release, and whether it was made.
+
+    Raises:
+        Problem: it cannot be made.
+    """
+    params = module.params
+    here = Target.here()
+    target = Target.of(params["target"]) if params["target"] else here
+    release = params["release"] or release_of(params)
+    start = os.path.join(params["cache"], f"{params['name']}-{release}-")
+    native, path = start + here.name, start + directory_name(target, here)
+    there = intact(path)
+    if not there and params["release"]:
+        raise Problem(
+            f"There is no {path}, so release {release} cannot be put on a machine with "
+            f"{target.name}. Copy it there, or give the sources instead of the name of a release."
+        )
+    if not there and not module.check_mode:
+        build(params, target, native, path)
+    return path, release, not there
 
 
 def main() -> None:
@@ -258,21 +344,18 @@ def main() -> None:
             "version": {},
             "installer": {"default": "pip==25.3"},
             "cache": {"type": "path", "required": True},
-            "python": {"type": "path"},
+            "release": {},
+            "target": {"type": "dict"},
         },
-        required_one_of=[("source", "packages")],
+        required_one_of=[("source", "packages", "release")],
         supports_check_mode=True,
     )
-    python = module.params["python"] or sys.executable
-    platform = f"{sys.implementation.cache_tag}-{sysconfig.get_platform()}"
     try:
-        release = release_of(module.params)
-        path = os.path.join(module.params["cache"], f"{module.params['name']}-{release}-{platform}")
-        changed = not intact(path)
-        if changed and not module.check_mode:
-            build(module, python, path)
+        path, release, changed = ensure(module)
     except (Problem, OSError) as problem:
         module.fail_json(msg=str(problem))
+    except (KeyError, TypeError, ValueError) as error:
+        module.fail_json(msg=f"target: found {module.params['target']}, which lacks {error}.")
     names = os.listdir(path) if os.path.isdir(path) else []
     installer = next((name for name in names if name.startswith("pip-")), "")
     module.exit_json(
