@@ -8,7 +8,7 @@ PLAYBOOK = $(BIN)/ansible-playbook --inventory $(INVENTORY) $(ARGS)
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help deploy verify status rotate backup restore collection test lint bench simulate faults coldstarts teardown
+.PHONY: help deploy upgrade rollback restart verify status rotate backup restore collection test lint bench simulate faults coldstarts teardown
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -18,6 +18,15 @@ help: ## Show this list
 
 deploy: $(VENV)/.deploy ## Deploy three nodes on this machine, or bring them up to date
 	@$(PLAYBOOK) playbooks/deploy.yml
+
+upgrade: $(VENV)/.deploy ## Bring the running cluster to the release of this clone, one node at a time
+	@$(PLAYBOOK) playbooks/upgrade.yml
+
+rollback: $(VENV)/.deploy ## Bring the running cluster back to the release before, one node at a time
+	@$(PLAYBOOK) playbooks/rollback.yml
+
+restart: $(VENV)/.deploy ## Restart the nodes of the running cluster, one at a time
+	@$(PLAYBOOK) playbooks/restart.yml
 
 verify: $(VENV)/.deploy ## Prove the running cluster: formation, a file from every node to every node, failover
 	@$(PLAYBOOK) playbooks/verify.yml

@@ -36,7 +36,7 @@ def tasks_in(node: Any) -> list[dict[str, Any]]:
 
 def collections_used() -> set[str]:
     """The collections whose modules tasks call, by their full names."""
-    files = [*COLLECTION.glob("playbooks/*.yml"), *COLLECTION.glob("roles/*/tasks/**/*.yml")]
+    files = [*COLLECTION.glob("playbooks/**/*.yml"), *COLLECTION.glob("roles/*/tasks/**/*.yml")]
     files += Path("molecule").glob("*/*.yml")
     return {
         name.rpartition(".")[0]

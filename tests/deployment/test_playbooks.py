@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from ansible_collections.pickbox.cluster.plugins.module_utils import supervisor
+from ansible_collections.pickbox.cluster.plugins.modules.process_environment import variables_of
+from cluster import wait_until
 from deployed import NODES, SECRETS, Deployment
+from writer import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -132,17 +137,101 @@ def test_a_wrong_setting_is_refused_before_it_lands(deployment: Deployment) -> N
     assert (deployment.pids(), [path.read_text() for path in settings]) == before
 
 
-def test_a_new_release_restarts_every_node_and_runs_in_it(deployment: Deployment) -> None:
-    before = deployment.pids()
-    with (deployment.source / "node_service/pickbox/__init__.py").open("a") as module:
-        module.write("# another release\n")
-    run = deployment.play("deploy")
+def change_release(deployment: Deployment, text: str) -> None:
+    """Have the sources make another release; its nodes run what is appended when they start."""
+    with (deployment.source / "node_service/pickbox/node.py").open("a") as module:
+        module.write(text)
+
+
+def running(deployment: Deployment) -> dict[str, str]:
+    """The release that each node's process was started from."""
+    return {
+        node: variables_of(pid, "PICKBOX_")["PICKBOX_RELEASE"]
+        for node, pid in deployment.pids().items()
+    }
+
+
+def test_a_plan_tells_who_is_upgraded_in_which_order_and_changes_nothing(
+    deployment: Deployment,
+) -> None:
+    before, old = deployment.pids(), running(deployment)["node1"]
+    change_release(deployment, "# another release\n")
+    run = deployment.play("upgrade", "--tags=plan")
     assert run.code == 0, run.output
+    rows = re.findall(
+        rf"- (node\d) +(leader|follower) +{re.escape(old)} +(\S+) +other release", run.output
+    )
+    assert [role for _, role, _ in rows] == ["follower", "follower", "leader"]
+    assert "3 of 3 nodes are ready, and 2 are needed: 1 can be spared" in run.output
+    assert run.changed == dict.fromkeys(NODES, 0)
+    assert deployment.pids() == before
+
+
+def test_an_upgrade_takes_one_node_after_the_other_and_loses_no_write(
+    deployment: Deployment,
+) -> None:
+    before = running(deployment)
+    with Writer(deployment) as writer:
+        run = deployment.play("upgrade")
+    assert run.code == 0, run.output
+    after = running(deployment)
+    assert after.keys() == before.keys()
+    assert len(set(after.values())) == 1
+    assert not set(after.values()) & set(before.values())
+    assert writer.acknowledged
+    for node in NODES:
+        folder = deployment.files(node)
+        wait_until(lambda folder=folder: not writer.missing_in(folder), f"{node} has all of it")
+
+
+def test_a_release_that_does_not_start_is_taken_back_from_the_first_node(
+    deployment: Deployment,
+) -> None:
+    before, pids = running(deployment), deployment.pids()
+    change_release(deployment, 'raise RuntimeError("broken on purpose")\n')
+    run = deployment.play("upgrade", "--extra-vars=pickbox_ready_timeout=20")
+    assert run.code != 0
+    told = " ".join(run.output.split())
+    found = re.search(r"msg: .*?(node\d) failed at .* It has its old release (\S+) and its", told)
+    assert found, run.output
+    assert found[2] == before[found[1]]
+    evidence = re.search(r"What may tell why is in (\S+) on the control node", told)
+    assert evidence
+    assert "broken on purpose" in (Path(evidence[1]) / "node.log").read_text()
+    assert running(deployment) == before
     after = deployment.pids()
-    assert not [node for node in NODES if after[node] == before[node]]
-    release = str((deployment.home / "current").resolve())
-    for pid in after.values():
-        assert f"{release}/bin/pickbox" in Path(f"/proc/{pid}/cmdline").read_text()
+    assert [node for node in NODES if after[node] != pids[node]] == [found[1]]
+
+
+def test_a_rollback_goes_to_the_release_before_without_any_wheels(deployment: Deployment) -> None:
+    before = running(deployment)
+    shutil.rmtree(deployment.home / "wheels")
+    run = deployment.play("rollback", "--extra-vars=pickbox_source=/nowhere")
+    assert run.code == 0, run.output
+    after = running(deployment)
+    assert len(set(after.values())) == 1
+    assert not set(after.values()) & set(before.values())
+
+
+def test_a_rollback_to_what_is_not_there_is_refused(deployment: Deployment) -> None:
+    before = deployment.pids()
+    run = deployment.play("rollback", "--extra-vars=pickbox_release=9.9.9-000000000000")
+    assert run.code != 0
+    told = " ".join(run.output.split())
+    assert "Nothing was touched: 9.9.9-000000000000 is not on the machine of node1. Kept" in told
+    assert deployment.pids() == before
+
+
+def test_nothing_is_restarted_while_a_node_is_down(deployment: Deployment) -> None:
+    before = deployment.pids()
+    supervisor.connect(str(deployment.home / "supervisor.sock")).stopProcess("node2")
+    run = deployment.play("restart")
+    assert run.code != 0
+    assert "Nothing was touched" in run.output
+    supervisor.connect(str(deployment.home / "supervisor.sock")).startProcess("node2")
+    assert {node: deployment.pids()[node] for node in ("node1", "node3")} == {
+        node: before[node] for node in ("node1", "node3")
+    }
 
 
 def test_the_status_is_a_table_of_the_nodes(deployment: Deployment) -> None:

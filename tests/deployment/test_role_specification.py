@@ -68,7 +68,7 @@ def test_secrets_are_kept_out_of_the_output_of_the_argument_check() -> None:
 
 
 def test_every_entry_point_that_is_used_is_specified_and_every_other_has_a_use() -> None:
-    files = [*COLLECTION.glob("playbooks/*.yml"), *COLLECTION.glob("roles/*/tasks/**/*.yml")]
+    files = [*COLLECTION.glob("playbooks/**/*.yml"), *COLLECTION.glob("roles/*/tasks/**/*.yml")]
     used = {pair for file in files for pair in includes(yaml.safe_load(file.read_text()))}
     assert used == {(role, name) for role in ROLES for name in SPECS[role]}
 
