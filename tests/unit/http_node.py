@@ -56,6 +56,7 @@ from pickbox.status import (
 from pickbox.storage.paths import check_path
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
@@ -475,7 +476,7 @@ def make_settings(directory: Path, **more: Any) -> Settings:
     )
 
 
-def build(settings: Settings) -> Running:
+def build(settings: Settings, admin_tls: Callable[[], ssl.SSLContext] | None = None) -> Running:
     files = FolderFiles(settings.data_dir, settings.max_file_size)
     control, members, metrics = Controls(), MembersOfOne(settings), Metrics("node1")
     upgrade = UpgradeOfOne()
@@ -493,13 +494,16 @@ def build(settings: Settings) -> Running:
         create_client_app(files, control, metrics, settings),
         create_admin_app(control, members, upgrade, backups, AdminTokens(settings), metrics),
         create_monitor_app(control, metrics.registry, metrics),
+        admin_tls=admin_tls,
     )
     return Running(settings, files, control, members, upgrade, metrics, listeners)
 
 
 @contextmanager
-def running(directory: Path, **more: Any) -> Iterator[Running]:
-    node = build(make_settings(directory, **more))
+def running(
+    directory: Path, admin_tls: Callable[[], ssl.SSLContext] | None = None, **more: Any
+) -> Iterator[Running]:
+    node = build(make_settings(directory, **more), admin_tls)
     node.listeners.start()
     try:
         yield node

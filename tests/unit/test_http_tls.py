@@ -1,0 +1,65 @@
+"""The admin listener over TLS: what clients that say nothing, or leave, do to the others."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import struct
+from typing import TYPE_CHECKING
+
+import pytest
+from authority import Authority
+from http_node import Running, running
+
+from pickbox.tls import Credentials, NodeIdentity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+RESET = struct.pack("ii", 1, 0)
+"""Linger for no time: a close throws away what is unsent and resets the connection."""
+
+WORKERS = 16
+"""Threads of the admin listener."""
+
+
+class Https:
+    """Clients of an admin listener that speaks TLS."""
+
+    def __init__(self, node: Running, trusted: ssl.SSLContext) -> None:
+        self.node = node
+        self._trusted = trusted
+
+    def plain(self) -> socket.socket:
+        """A connection on which nothing was said yet."""
+        return socket.create_connection(("127.0.0.1", self.node.settings.admin_port), timeout=10)
+
+    def connect(self) -> ssl.SSLSocket:
+        """A connection with its handshake done."""
+        return self._trusted.wrap_socket(self.plain(), server_hostname="127.0.0.1")
+
+    def status(self, connection: ssl.SSLSocket | None = None) -> int:
+        """Of the answer to a request without a token."""
+        with connection or self.connect() as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            return int(client.recv(65536).split(b" ")[1])
+
+
+@pytest.fixture
+def admin(tmp_path: Path) -> Iterator[Https]:
+    files = Authority(tmp_path / "tls").issue("node1", hosts=("127.0.0.1",))
+    credentials = Credentials(files, NodeIdentity("test", "node1"))
+    trusted = ssl.create_default_context(cafile=str(files.ca))
+    with running(tmp_path, credentials.https_context) as node:
+        yield Https(node, trusted)
+
+
+def test_clients_that_reset_within_their_handshake_end_nothing(admin: Https) -> None:
+    for said in (b"\x16", b"\x16\x03\x01\x02\x00\x01", b"GET"):
+        for _ in range(2 * WORKERS):
+            client = admin.plain()
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            client.sendall(said)
+            client.close()
+    assert admin.status() == 401
