@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 RESET = struct.pack("ii", 1, 0)
 """Linger for no time: a close throws away what is unsent and resets the connection."""
 
+CLOSING = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 WORKERS = 16
 """Threads of the admin listener."""
 
@@ -42,7 +43,7 @@ class Https:
     def status(self, connection: ssl.SSLSocket | None = None) -> int:
         """Of the answer to a request without a token."""
         with connection or self.connect() as client:
-            client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            client.sendall(CLOSING)
             return int(client.recv(65536).split(b" ")[1])
 
 
@@ -63,3 +64,21 @@ def test_clients_that_reset_within_their_handshake_end_nothing(admin: Https) -> 
             client.sendall(said)
             client.close()
     assert admin.status() == 401
+
+
+def test_clients_that_say_nothing_after_their_handshake_keep_nobody_waiting(admin: Https) -> None:
+    silent = [admin.connect() for _ in range(2 * WORKERS)]
+    assert admin.status() == 401
+    assert admin.status(silent.pop()) == 401
+    for client in silent:
+        client.close()
+
+
+def test_a_connection_takes_one_request_after_the_other(admin: Https) -> None:
+    with admin.connect() as client:
+        for _ in range(3):
+            client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert client.recv(65536).startswith(b"HTTP/1.1 401 ")
+        client.sendall(2 * b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" + CLOSING)
+        answers = b"".join(iter(lambda: client.recv(65536), b""))
+        assert answers.count(b"HTTP/1.1 401 ") == 3

@@ -173,9 +173,12 @@ class Connection(HTTPConnection):
         self._plain = server.tls is not None
 
     def communicate(self) -> bool:
-        """Answer what was sent; with a handshake first, if the listener speaks TLS."""
-        if self._plain and not self._secure():
-            return False
+        """Answer what was sent. Of a listener that speaks TLS, the first is the handshake.
+
+        After that the connection waits for its first request as any other: without a thread.
+        """
+        if self._plain:
+            return self._secure()
         more: bool = super().communicate()  # type: ignore[no-untyped-call]
         return more
 
