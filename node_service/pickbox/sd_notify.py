@@ -19,12 +19,14 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final, Protocol
 
+from pickbox.status import Joining
+
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
-    from pickbox.status import Joining
-
 log = logging.getLogger(__name__)
+
+_READY: Final = "READY=1"
 
 _UNTIL_JOINED: Final = 0.2
 _AFTERWARDS: Final = 1.0
@@ -98,19 +100,17 @@ class ServiceManager:
         while not self._stopping.wait(_AFTERWARDS if ready else _UNTIL_JOINED):
             lines: list[str] = []
             try:
+                joining = Joining() if ready else node.joining()
                 if not ready:
-                    joining = node.joining()
-                    ready = not joining.reason
                     lines += _progress(joining, live=node.live())
-                status = f"STATUS={_line(node.summary() if ready else joining.reason)}"
+                status = f"STATUS={_line(joining.reason or node.summary())}"
             except Exception as error:  # the disk, say: the checks of /health say more of it
                 status = f"STATUS={_line(f'its state is not known: {error}')}"
             if status != told:
-                told = status
                 lines.append(status)
             with self._lock:
-                if lines and not self._stopping.is_set():
-                    self._send(*lines)
+                if lines and not self._stopping.is_set() and self._send(*lines):
+                    ready, told = ready or _READY in lines, status
 
     def _beat(self, node: Supervised) -> None:
         """Give signs of life in time: twice as often as they are asked for."""
@@ -123,9 +123,10 @@ class ServiceManager:
                 due = time.monotonic() + interval
             time.sleep(interval / _LOOKS_A_BEAT)
 
-    def _send(self, *lines: str) -> None:
+    def _send(self, *lines: str) -> bool:
+        """Whether it was heard; what was not is to be said again, if it still holds."""
         if not self._address:
-            return
+            return False
         try:
             self._socket.sendto("\n".join(lines).encode(), socket.MSG_NOSIGNAL, self._address)
         except OSError as error:
@@ -133,13 +134,14 @@ class ServiceManager:
                 fields = {"why": error.strerror or str(error)}
                 log.warning("notify_socket_unusable", extra={"fields": fields})
             self._refused = True
-        else:
-            self._refused = False
+            return False
+        self._refused = False
+        return True
 
 
 def _progress(joining: Joining, *, live: bool) -> list[str]:
     if not joining.reason:
-        return ["READY=1", f"MAINPID={os.getpid()}"]
+        return [_READY, f"MAINPID={os.getpid()}"]
     if joining.needs_time and live:
         return [f"EXTEND_TIMEOUT_USEC={int(_MORE_TIME * 1e6)}"]
     return []

@@ -157,6 +157,34 @@ def test_a_check_that_fails_is_told_and_ends_nothing(systemd: Notifications) -> 
     systemd.until("READY=1")
 
 
+def test_what_could_not_be_said_is_said_again(tmp_path: Path) -> None:
+    node = Joiner()
+    address = str(tmp_path / "s")
+    ServiceManager.from_environment({"NOTIFY_SOCKET": address}).follow(node)
+    wait_until(lambda: node.asked > 1, "it was tried, and once more")
+    with Notifications(address) as systemd:
+        ready = ["READY=1", f"MAINPID={os.getpid()}", "STATUS=ready, follows node2"]
+        assert systemd.next() == ready
+        node.told = "later"
+        assert systemd.next() == ["STATUS=later"], "and only once"
+
+
+def test_ready_is_said_though_a_check_failed_when_the_node_had_joined(
+    systemd: Notifications,
+) -> None:
+    class Broken(Joiner):
+        def live(self) -> bool:
+            if not super().live():
+                raise OSError("the disk refuses")
+            return True
+
+    node = Broken(is_live=False)
+    manager(systemd).follow(node)
+    assert systemd.next() == ["STATUS=its state is not known: the disk refuses"]
+    node.is_live = True
+    systemd.until("READY=1")
+
+
 @pytest.mark.parametrize("address", ["", "vsock:2:1234", "/nowhere/at/all"])
 def test_without_a_listener_nothing_happens(address: str) -> None:
     variables = {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "20000"}
