@@ -14,6 +14,7 @@ from pickbox.levels import LEVEL, LEVELS, Level, WrongRelease
 from pickbox.storage import catalog as catalogs
 from pickbox.storage import release
 from pickbox.storage.catalog import Catalog
+from pickbox.storage.catalog_rows import hash_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -107,6 +108,16 @@ def test_a_catalog_of_a_later_level_is_not_opened_and_not_taken_in(
     with pytest.raises(WrongRelease, match=f"the snapshot at {path} .*{told}"):
         own.load(path)
     assert (own.applied_index, own.get(b"f"), own.level) == (7, ENTRY, LEVEL)
+
+
+def test_the_hash_at_the_first_level_is_that_of_releases_that_know_no_levels(
+    tmp_path: Path,
+) -> None:
+    catalog = Catalog(str(tmp_path / "catalog.db"))
+    with catalog.transaction(1) as txn:
+        assert txn.next_version() == 1
+        txn.put(ENTRY)
+    assert catalog.state_hash == hash_of(ENTRY).to_bytes(32) + (1).to_bytes(8)
 
 
 def raise_and_fail(catalog: Catalog) -> None:

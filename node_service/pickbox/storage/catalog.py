@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pickbox.changes import Kind
-from pickbox.levels import LEVELS
+from pickbox.levels import FIRST_LEVEL, LEVELS
 from pickbox.storage import catalog_rows as rows
 from pickbox.storage.catalog_rows import SCHEMA_VERSION
 
@@ -91,8 +91,10 @@ class Catalog:
         (AdHash: Bellare, Micciancio, "A New Paradigm for Collision-Free Hashing", 1997). It finds
         nodes that applied differently; it is no proof against an attacker.
         """
-        counters = self._last_version.to_bytes(8) + self._level.to_bytes(2)
-        return self._state_hash.to_bytes(_HASH_BITS // 8) + counters
+        # Releases that know no levels have the same at the first one.
+        raised = self._level.to_bytes(2) if self._level > FIRST_LEVEL else b""
+        entries = self._state_hash.to_bytes(_HASH_BITS // 8)
+        return entries + self._last_version.to_bytes(8) + raised
 
     def get(self, path: bytes) -> Entry | None:
         """The entry at `path`."""
