@@ -188,7 +188,7 @@ class Node:
         )
         self.membership = MemberChanges(settings, self.consensus, self.control, self.peers)
         self.upgrade = ClusterUpgrade(
-            settings, self.consensus, self.control, self.peers, self.proposer
+            settings, self.consensus, self.control, self.peers, self.proposer, self.barrier
         )
         self.backups = assemble_backups(
             settings,

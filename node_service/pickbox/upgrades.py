@@ -17,6 +17,8 @@ from pickbox.replication.peers import PeerError
 from pickbox.status import UnderstoodBy, UpgradeStatus
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pickbox.control import Control
     from pickbox.replication.peers import Peers
     from pickbox.seams import ChangeProposer, Consensus
@@ -26,10 +28,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _PEER_SECONDS: Final = 2.0
+_BARRIER_SECONDS: Final = 5.0
 
 
 class ClusterUpgrade:
-    """Implements `pickbox.seams.Upgrade`, from whichever node is asked."""
+    """Implements `pickbox.seams.Upgrade`, from whichever node is asked.
+
+    Args:
+        barrier: returns once all is applied that was committed before; raises `PickboxError`.
+    """
 
     def __init__(
         self,
@@ -38,12 +45,14 @@ class ClusterUpgrade:
         control: Control,
         peers: Peers,
         proposer: ChangeProposer,
+        barrier: Callable[[float], None],
     ) -> None:
         self._settings = settings
         self._consensus = consensus
         self._control = control
         self._peers = peers
         self._proposer = proposer
+        self._barrier = barrier
 
     def status(self) -> UpgradeStatus:
         """How far it is; asks every member."""
@@ -58,6 +67,8 @@ class ClusterUpgrade:
             UpgradeRefused: one does not, or did not answer; nothing was changed.
             NoLeader, OutcomeUnknown: as for any change; it may be asked for again.
         """
+        self._refuse_unless_member()
+        self._barrier(_BARRIER_SECONDS)  # else a member may be missing that was added just now
         found = self.status()
         # A member that does not answer may understand more than all others, or less.
         lacking = [node for node in found.nodes if node.understands < found.target]
@@ -74,6 +85,13 @@ class ClusterUpgrade:
         )
         log.info("upgrade_finished", extra={"fields": {"level": found.target}})
         return UpgradeStatus(self._control.status().level, found.target, found.nodes)
+
+    def _refuse_unless_member(self) -> None:
+        """Whoever is none may know less than its members, and is not asked by `status`."""
+        members = self._consensus.members()
+        if members.get(self._settings.node_id) is None:
+            known = ", ".join(member.node_id for member in members.nodes) or "its members"
+            raise UpgradeRefused(f"{self._settings.node_id} is not a member: ask one of {known}")
 
     def _ask(self, node_id: str) -> UnderstoodBy:
         try:

@@ -228,6 +228,7 @@ class Nodes:
         }
         self.proposed: list[Change] = []
         self.silent: set[str] = set()
+        self.not_heard_of: set[str] = set()
 
     @property
     def node_id(self) -> str:
@@ -237,11 +238,21 @@ class Nodes:
 
     def members(self) -> Members:
         return Members(
-            3, tuple(Member(node, f"{node}:1", voter=node != "node3") for node in self.known)
+            3,
+            tuple(
+                Member(node, f"{node}:1", voter=node != "node3")
+                for node in self.known
+                if node not in self.not_heard_of
+            ),
         )
 
+    def barrier(self, timeout: float) -> None:
+        """The node that is asked catches up with the log."""
+        self.not_heard_of.clear()
+
     def status(self) -> NodeStatus:
-        return dataclasses.replace(self.known["node1"], level=self.level)
+        own = NodeStatus("node1", reachable=True, understands=LEVEL)
+        return dataclasses.replace(self.known.get("node1", own), level=self.level)
 
     def expect(self, node_id: str) -> Any:
         return Asked(self, node_id)
@@ -256,7 +267,7 @@ class Nodes:
     @property
     def upgrade(self) -> ClusterUpgrade:
         parts: Any = self
-        return ClusterUpgrade(parts, parts, parts, parts, parts)
+        return ClusterUpgrade(parts, parts, parts, parts, parts, parts.barrier)
 
 
 @dataclass
@@ -309,6 +320,20 @@ def test_it_is_not_while_a_member_does_not_answer() -> None:
 def test_the_node_that_is_asked_may_be_the_one_that_lags() -> None:
     nodes = Nodes(node1=LEVEL, node2=NEWER, node3=NEWER)
     with pytest.raises(UpgradeRefused, match="node1 runs release"):
+        nodes.upgrade.finish()
+
+
+def test_a_node_that_lags_behind_the_log_asks_the_members_that_were_added_meanwhile_too() -> None:
+    nodes = Nodes(node1=NEWER, node2=NEWER, node3=LEVEL)
+    nodes.not_heard_of = {"node3"}
+    with pytest.raises(UpgradeRefused, match="node3 runs release"):
+        nodes.upgrade.finish()
+    assert nodes.proposed == []
+
+
+def test_only_a_member_is_asked_to_finish_an_upgrade() -> None:
+    nodes = Nodes(node2=NEWER, node3=NEWER)
+    with pytest.raises(UpgradeRefused, match=r"node1 is not a member: ask one of node2, node3$"):
         nodes.upgrade.finish()
 
 
