@@ -291,7 +291,7 @@ def tokens_in(file: Path) -> tuple[str, ...]:
     """The admin tokens in `file`, one a line.
 
     Raises:
-        SettingsError: it cannot be read, holds none, or one that is too short.
+        SettingsError: it cannot be read, holds none, or one that cannot be used.
     """
     variable = "PICKBOX_ADMIN_TOKEN_FILE"
     try:
@@ -311,6 +311,10 @@ def _checked(place: str, token: str) -> str:
     if len(token) < _TOKEN_LENGTH:
         raise SettingsError(
             f"{place}: found {len(token)} characters; allowed are {_TOKEN_LENGTH} or more"
+        )
+    if not (token.isascii() and token.isprintable()):
+        raise SettingsError(
+            f"{place}: found a character that no header carries; allowed is printable ASCII"
         )
     return token
 

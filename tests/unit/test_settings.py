@@ -165,6 +165,8 @@ def test_a_file_may_hold_several_tokens_one_a_line(
     [
         (b"", "which has no token; one is needed"),
         (b" \n\n", "which has no token; one is needed"),
+        ("the größte token of many\n".encode(), "FILE, line 1: found a character that no header"),
+        (b"the new\0token of many\n", "FILE, line 1: found a character that no header carries"),
         (b"the new token of many\n\nshort\n", "FILE, line 3: found 5 characters; allowed are 16"),
         (b"\xff\xfe", r"cannot be read \(it is not text\)"),
     ],
