@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import struct
@@ -11,6 +12,7 @@ import pytest
 from authority import Authority
 from http_node import Running, running
 
+from pickbox.http import connection
 from pickbox.tls import Credentials, NodeIdentity
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ class Https:
 
     def __init__(self, node: Running, trusted: ssl.SSLContext) -> None:
         self.node = node
-        self._trusted = trusted
+        self.trusted = trusted
 
     def plain(self) -> socket.socket:
         """A connection on which nothing was said yet."""
@@ -38,11 +40,19 @@ class Https:
 
     def connect(self) -> ssl.SSLSocket:
         """A connection with its handshake done."""
-        return self._trusted.wrap_socket(self.plain(), server_hostname="127.0.0.1")
+        return self.trusted.wrap_socket(self.plain(), server_hostname="127.0.0.1")
 
-    def status(self, connection: ssl.SSLSocket | None = None) -> int:
+    def hello(self) -> bytes:
+        """What a client says first."""
+        outgoing = ssl.MemoryBIO()
+        tls = self.trusted.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="127.0.0.1")
+        with pytest.raises(ssl.SSLWantReadError):
+            tls.do_handshake()
+        return outgoing.read()
+
+    def status(self, given: ssl.SSLSocket | None = None) -> int:
         """Of the answer to a request without a token."""
-        with connection or self.connect() as client:
+        with given or self.connect() as client:
             client.sendall(CLOSING)
             return int(client.recv(65536).split(b" ")[1])
 
@@ -82,3 +92,32 @@ def test_a_connection_takes_one_request_after_the_other(admin: Https) -> None:
         client.sendall(2 * b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" + CLOSING)
         answers = b"".join(iter(lambda: client.recv(65536), b""))
         assert answers.count(b"HTTP/1.1 401 ") == 3
+
+
+def test_clients_that_go_no_further_in_their_handshake_keep_nobody_waiting(admin: Https) -> None:
+    slow = [admin.plain() for _ in range(2 * WORKERS)]
+    for client in slow:
+        client.sendall(b"\x16\x03")
+    assert admin.status() == 401
+    for client in slow:
+        client.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            client.recv(1)  # the node still waits for it
+        client.close()
+
+
+def test_a_handshake_may_come_byte_by_byte_but_not_for_ever(
+    admin: Https, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer_to(*pieces: bytes) -> bytes:
+        with admin.plain() as client:
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for piece in pieces:
+                client.sendall(piece)
+            return client.recv(65536)
+
+    hello = admin.hello()
+    assert answer_to(*(hello[at : at + 1] for at in range(len(hello)))).startswith(b"\x16")
+    monkeypatch.setattr(connection, "_HANDSHAKE_SECONDS", 0.0)
+    with contextlib.suppress(ConnectionResetError):
+        assert answer_to(hello[:-1]) == b""

@@ -36,6 +36,8 @@ _LINGER_SECONDS: Final = 2.0
 """How long a client that still sends is listened to, so that it can read why it was refused."""
 
 _HANDSHAKE_SECONDS: Final = 5.0
+"""How long a handshake may go on; a client that is silent in it is dropped as any that is."""
+
 _HANDSHAKE: Final = b"\x16"
 """What a TLS record with a handshake begins with (RFC 8446, section 5.1)."""
 
@@ -171,11 +173,12 @@ class Connection(HTTPConnection):
         self.unread = False
         self.has_sent = False
         self._plain = server.tls is not None
+        self._secure_by = 0.0
 
     def communicate(self) -> bool:
         """Answer what was sent. Of a listener that speaks TLS, the first is the handshake.
 
-        After that the connection waits for its first request as any other: without a thread.
+        While that waits for the client, and then for the first request, it occupies no thread.
         """
         if self._plain:
             return self._secure()
@@ -183,28 +186,43 @@ class Connection(HTTPConnection):
         return more
 
     def _secure(self) -> bool:
-        """Do the handshake, on this thread: nobody else waits for a client that is slow."""
+        """Take the handshake as far as the client has come with it; False if it is over."""
         patience = self.socket.gettimeout()
         try:
-            self.socket.settimeout(_HANDSHAKE_SECONDS)
-            first = self.socket.recv(1, socket.MSG_PEEK)
-            if first != _HANDSHAKE:
-                self._refuse_plain(first)
-                return False
-            self.socket = self.server.tls().wrap_socket(
-                self.socket, server_side=True, do_handshake_on_connect=False
-            )
-            self.socket.do_handshake()
+            self.socket.settimeout(0)
+            if not isinstance(self.socket, ssl.SSLSocket):
+                first = self.socket.recv(1, socket.MSG_PEEK)
+                if first != _HANDSHAKE:
+                    self._refuse_plain(first)
+                    return False
+                self._secure_by = time.monotonic() + _HANDSHAKE_SECONDS
+                self.socket = self.server.tls().wrap_socket(
+                    self.socket, server_side=True, do_handshake_on_connect=False
+                )
+            self._shake_hands()
+            self.socket.settimeout(patience)
         except OSError as error:  # an SSLError is one
             cause = alerted_cause(error) or cause_of(error)
             fields = {"listener": self.server.name, "client": self.remote_addr, "cause": cause}
             log.info("tls_handshake_failed", extra={"fields": fields})
             return False
-        self.socket.settimeout(patience)
+        return True
+
+    def _shake_hands(self) -> None:
+        """Do what can be done now.
+
+        Raises:
+            OSError: the handshake fails, or takes too long.
+        """
+        try:
+            self.socket.do_handshake()
+        except ssl.SSLWantReadError:
+            if time.monotonic() > self._secure_by:
+                raise TimeoutError from None
+            return
         self.rfile = _SecureReader(self.socket)
         self.wfile = _SocketWriter(self.socket)
         self._plain = False
-        return True
 
     def _refuse_plain(self, first: bytes) -> None:
         if first:
