@@ -83,6 +83,12 @@ caught_up:
   returned: success
   type: list
   elements: str
+reached:
+  description: Names of the nodes that answer, or are reached by one that does. They need not be
+    among O(nodes).
+  returned: success
+  type: list
+  elements: str
 silent:
   description: What happened instead of an answer, by the node's name.
   returned: success
@@ -107,11 +113,13 @@ def summarise(answers: dict[str, dict[str, Any] | str]) -> dict[str, Any]:
     leaders = {name: str(view.get("leader") or "") for name, view in views.items()}
     named = set(leaders.values())
     nodes = {name: cluster.view_of(view, name) for name, view in views.items()}
+    known = [node for view in views.values() for node in view.get("nodes", [])]
     return {
         "leader": named.pop() if len(named) == 1 else "",
         "leaders": leaders,
         "nodes": nodes,
         "ready": [name for name, node in nodes.items() if node.get("ready") is True],
+        "reached": sorted({node["node_id"] for node in known if node.get("reachable") is True}),
         "silent": {name: a for name, a in answers.items() if isinstance(a, str)},
         "quorum": len(answers) // 2 + 1,
     }

@@ -28,9 +28,10 @@ options:
     description:
       - C(started) starts it, or restarts it if it runs with another configuration.
       - C(stopped) stops it and leaves it known to supervisord.
+      - C(absent) stops it and has supervisord forget it. Its configuration file must be gone.
       - C(queried) changes nothing, and says how it is.
     type: str
-    choices: [started, stopped, queried]
+    choices: [started, stopped, absent, queried]
     default: started
   kill:
     description: With O(state=stopped), kill the process with SIGKILL instead of asking it to end.
@@ -178,7 +179,19 @@ def act(module: AnsibleModule, rpc: Any, seen: Program) -> str:
             return "killed"
         _stop(rpc, name)
         return "stopped"
+    if state == "absent" and seen.known:
+        if not module.check_mode:
+            forget(module, rpc, name)
+        return "removed"
     return "none"
+
+
+def forget(module: AnsibleModule, rpc: Any, name: str) -> None:
+    """Stop the program, and have supervisord know it no more."""
+    _stop(rpc, name)
+    rpc.removeProcessGroup(name)
+    if name in rpc.reloadConfig()[0][0]:
+        module.fail_json(msg=f"{name} is configured still: remove its file first.")
 
 
 def main() -> None:
@@ -187,7 +200,7 @@ def main() -> None:
         argument_spec={
             "name": {"required": True},
             "socket": {"type": "path", "required": True},
-            "state": {"choices": ["started", "stopped", "queried"], "default": "started"},
+            "state": {"choices": ["started", "stopped", "absent", "queried"], "default": "started"},
             "kill": {"type": "bool", "default": False},
             "log": {"type": "path"},
         },
