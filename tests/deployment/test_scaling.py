@@ -1,0 +1,209 @@
+"""A deployed cluster grows, loses a node, shrinks, and goes on, while clients write to it.
+
+The tests of this module build on each other, on one cluster. It begins with one node, since a
+playbook takes its time for each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import threading
+import urllib.request
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from ansible_collections.pickbox.cluster.plugins.module_utils import supervisor
+from cluster import wait_until
+from deployed import NODES, PORTS, Deployment
+from ports import free_ports
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+
+UNREACHABLE = {"ansible_connection": "ssh", "ansible_port": 1}
+
+
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    made = Deployment.prepare(tmp_path_factory.mktemp("scaling"))
+    for node in NODES[1:]:
+        del made.nodes[node]
+    run = made.play("deploy")
+    assert run.code == 0, run.output
+    yield made
+    for host in made.nodes.values():
+        for name in UNREACHABLE:
+            host.pop(name, None)
+    made.play("teardown", "--extra-vars=confirm=yes pickbox_purge_data=true")
+
+
+def add(deployment: Deployment, name: str) -> None:
+    """Put another host into the inventory."""
+    deployment.nodes[name] = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
+
+
+def url(deployment: Deployment, node: str, purpose: str, path: str) -> str:
+    return f"http://127.0.0.1:{deployment.nodes[node][f'pickbox_{purpose}_port']}{path}"
+
+
+def status_of(request: urllib.request.Request) -> int:
+    """What is answered; 0 if nothing is."""
+    try:
+        with urllib.request.urlopen(request, timeout=40) as answer:
+            return int(answer.status)
+    except OSError as error:
+        return int(getattr(error, "code", 0))
+
+
+@contextlib.contextmanager
+def meanwhile(ask: Callable[[int], int]) -> Iterator[list[int]]:
+    """Ask again and again; gives the answers."""
+    answers: list[int] = []
+    done = threading.Event()
+
+    def go_on() -> None:
+        while not done.is_set():
+            answers.append(ask(len(answers)))
+            done.wait(0.1)
+
+    asking = threading.Thread(target=go_on)
+    asking.start()
+    try:
+        yield answers
+    finally:
+        done.set()
+        asking.join()
+
+
+def writing(deployment: Deployment, *nodes: str) -> contextlib.AbstractContextManager[list[int]]:
+    """Write a new file through each of these nodes in turn."""
+    prefix = os.urandom(4).hex()
+
+    def write(number: int) -> int:
+        path = f"/api/v1/files/{prefix}-{number}"
+        place = url(deployment, nodes[number % len(nodes)], "dashboard", path)
+        return status_of(urllib.request.Request(place, b"text", method="PUT"))
+
+    return meanwhile(write)
+
+
+def members(deployment: Deployment, node: str) -> dict[str, str]:
+    """The role of each member, as a node has it."""
+    asked = admin_request(deployment, node, "/api/v1/members")
+    with urllib.request.urlopen(asked, timeout=10) as answer:
+        return {m["node_id"]: m["role"] for m in json.load(answer)["members"]}
+
+
+def admin_request(deployment: Deployment, node: str, path: str) -> urllib.request.Request:
+    """With the token that is on the machine at the moment."""
+    (token, *_) = (deployment.home / "secrets/admin_token").read_text().split()
+    headers = {"Authorization": f"Bearer {token}"}
+    return urllib.request.Request(url(deployment, node, "admin", path), headers=headers)
+
+
+def told(run: Any) -> str:
+    return " ".join(run.output.split())
+
+
+def test_tokens_are_rotated_without_a_request_that_is_refused(deployment: Deployment) -> None:
+    before, old = deployment.pids(), deployment.secrets()
+    with meanwhile(
+        lambda _: status_of(admin_request(deployment, "node1", "/api/v1/leader"))
+    ) as answers:
+        run = deployment.play("rotate_tokens")
+    assert run.code == 0, run.output
+    assert len(answers) > 10
+    assert set(answers) == {200}
+    assert deployment.secrets() != old
+    assert not [token for token in old if token in run.output]
+    assert deployment.pids() == before
+    headers = {"Authorization": f"Bearer {old[0]}"}
+    place = url(deployment, "node1", "admin", "/api/v1/leader")
+    assert status_of(urllib.request.Request(place, headers=headers)) == 401
+
+
+def test_a_token_that_is_there_already_changes_nothing(deployment: Deployment) -> None:
+    given = deployment.directory / "token.yml"
+    given.write_text(f"pickbox_admin_token: {deployment.secrets()[0]}\n")
+    run = deployment.play("rotate_tokens", f"--extra-vars=@{given}")
+    assert run.code == 0, run.output
+    assert run.changed == {"node1": 0}
+
+
+@pytest.mark.parametrize(
+    ("playbook", "arguments", "said"),
+    [
+        ("scale_in", "pickbox_remove=node1", "one voter at least has to stay"),
+        ("replace_node", "pickbox_dead=node1", "node1 is not dead, since it answers"),
+        ("disaster_recovery", "pickbox_survivor=node1", "the cluster is there: node1 leads"),
+    ],
+)
+def test_what_would_harm_a_cluster_that_runs_is_refused(
+    deployment: Deployment, playbook: str, arguments: str, said: str
+) -> None:
+    before = deployment.pids()
+    run = deployment.play(playbook, f"--extra-vars={arguments}")
+    assert run.code != 0
+    assert said in told(run)
+    assert "othing was touched" in run.output
+    assert deployment.pids() == before
+
+
+def test_a_deployment_adds_no_host_to_a_cluster_that_runs(deployment: Deployment) -> None:
+    add(deployment, "node2")
+    add(deployment, "node3")
+    run = deployment.play("deploy")
+    assert run.code != 0
+    assert "node2, node3 is in the inventory and no member: add it with scale_out" in told(run)
+    assert deployment.pids().keys() == {"node1"}
+
+
+def test_nodes_join_and_nobody_notices(deployment: Deployment) -> None:
+    before = deployment.pids()
+    with writing(deployment, "node1") as answers:
+        run = deployment.play("scale_out")
+    assert run.code == 0, run.output
+    assert set(answers) == {201}
+    assert members(deployment, "node1") == dict.fromkeys(("node1", "node2", "node3"), "voter")
+    assert before.items() <= deployment.pids().items(), "node1 was not restarted"
+
+
+def test_a_dead_node_is_replaced_though_its_host_cannot_be_reached(deployment: Deployment) -> None:
+    add(deployment, "node4")
+    deployment.nodes["node1"] |= UNREACHABLE
+    kill(deployment, "node1")
+    with writing(deployment, "node2", "node3") as answers:
+        run = deployment.play("replace_node", "--extra-vars=pickbox_dead=node1")
+    assert run.code == 0, run.output
+    assert set(answers) == {201}
+    assert members(deployment, "node2") == dict.fromkeys(("node2", "node3", "node4"), "voter")
+    del deployment.nodes["node1"]
+
+
+def test_a_node_goes_and_nobody_notices(deployment: Deployment) -> None:
+    with writing(deployment, "node2", "node3") as answers:
+        run = deployment.play("scale_in", "--extra-vars=pickbox_remove=node4")
+    assert run.code == 0, run.output
+    assert "Take out of the inventory: node4" in run.output
+    assert set(answers) == {201}
+    assert members(deployment, "node2") == dict.fromkeys(("node2", "node3"), "voter")
+    assert "node4" not in deployment.pids()
+    assert deployment.files("node4").exists()
+
+
+def kill(deployment: Deployment, node: str) -> None:
+    """As a crash does, and without supervisord, which would start it again."""
+    rpc = supervisor.connect(str(deployment.home / "supervisor.sock"))
+    os.kill(deployment.pids()[node], signal.SIGKILL)
+
+    def is_down() -> bool:
+        with contextlib.suppress(Exception):
+            rpc.stopProcess(node)
+        return node not in deployment.pids()
+
+    wait_until(is_down, f"{node} is down", 30)
