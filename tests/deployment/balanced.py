@@ -1,4 +1,4 @@
-"""A balancer for tests, set up by the collection's own playbooks, and clients that use it."""
+"""Both balancers for tests, set up by the collection's own playbooks, and clients that use them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -23,29 +22,88 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from cluster import Cluster
+    from cluster import Cluster, Node
 
+KINDS = ("nginx", "haproxy")
 MAX_BODY = 6 << 20
 
 
-@dataclass
 class Balancer:
-    """A balancer as a process of our own in front of a cluster, and the inventory that says so."""
+    """A balancer as a process of our own, a host of the inventory by the name of its kind."""
 
-    kind: str
-    cluster: Cluster
-    directory: Path
-    variables: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
+    def __init__(self, kind: str, directory: Path) -> None:
+        self.kind = kind
         self.port, self.stats_port, self.tls_port = free_ports(3)
-        self.nodes = list(self.cluster.nodes)
-        self.others: dict[str, dict[str, Any]] = {}
-        self.home = self.directory / "balancer"
+        self.home = directory / kind
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """What the inventory says of it."""
+        return {
+            "pickbox_balancer": self.kind,
+            "pickbox_balancer_runtime": "process",
+            "pickbox_balancer_dir": str(self.home),
+            "pickbox_balancer_address": "127.0.0.1",
+            "pickbox_balancer_port": self.port,
+            "pickbox_balancer_tls_port": self.tls_port,
+            "pickbox_balancer_stats_port": self.stats_port,
+            "pickbox_balancer_max_body": MAX_BODY,
+        }
+
+    def request(self, method: str, path: str, **options: Any) -> urllib3.BaseHTTPResponse:
+        """A request through the balancer, of a client that never tries twice."""
+        with urllib3.PoolManager(retries=False) as pool:
+            return pool.request(method, self.url + path, timeout=40.0, **options)
+
+    def connections_to(self, node: Node) -> int:
+        """How many connections the balancer has to a node's client port."""
+        return sum(
+            bool(connection.raddr) and connection.raddr.port == node.ports[3]
+            for process in self.processes()
+            for connection in process.net_connections("tcp")
+        )
+
+    def processes(self) -> list[psutil.Process]:
+        """The balancer's processes: all that were started by the one in its file."""
+        pid_file = self.home / f"{self.kind}.pid"
+        if not pid_file.exists():
+            return []
+        try:
+            master = psutil.Process(int(pid_file.read_text().split()[0]))
+            return [master, *master.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
+
+    def reload(self) -> None:
+        """Have it load its configuration again, as an operator would."""
+        self.processes()[0].send_signal(signal.SIGHUP if self.kind == "nginx" else signal.SIGUSR2)
+
+    def stop(self) -> None:
+        """End it."""
+        for process in self.processes():
+            process.kill()
+
+
+class Balancers:
+    """One of each kind in front of one cluster: each run of a playbook does its work for both."""
+
+    def __init__(self, cluster: Cluster, directory: Path) -> None:
+        self.cluster = cluster
+        self.directory = directory
+        self.nodes = list(cluster.nodes)
+        self.variables: dict[str, Any] = {}
+        self.others: dict[str, dict[str, Any]] = {}
+        self._of_kind = {kind: Balancer(kind, directory) for kind in KINDS}
+
+    def __iter__(self) -> Iterator[Balancer]:
+        return iter(self._of_kind.values())
+
+    def __getitem__(self, kind: str) -> Balancer:
+        return self._of_kind[kind]
 
     def play(self, name: str, *arguments: str, **extra: object) -> Run:
         """Run a playbook of the collection, or one of ours by its path, on this inventory."""
@@ -71,43 +129,21 @@ class Balancer:
         assert run.code == 0, run.output
         return run
 
-    def open_port(self) -> int:
-        """A port of ours where nobody listens."""
-        return free_ports(1)[0]
-
-    def request(self, method: str, path: str, **options: Any) -> urllib3.BaseHTTPResponse:
-        """A request through the balancer, of a client that never tries twice."""
-        with urllib3.PoolManager(retries=False) as pool:
-            return pool.request(method, self.url + path, timeout=40.0, **options)
-
-    def connections_to(self, node: str) -> int:
-        """How many connections the balancer has to a node's client port."""
-        port = self.cluster[node].ports[3]
-        return sum(
-            bool(connection.raddr) and connection.raddr.port == port
-            for process in self.processes()
-            for connection in process.net_connections("tcp")
-        )
-
-    def processes(self) -> list[psutil.Process]:
-        """The balancer's processes: all that were started by the one in its file."""
-        pid_file = self.home / f"{self.kind}.pid"
-        if not pid_file.exists():
-            return []
-        try:
-            master = psutil.Process(int(pid_file.read_text().split()[0]))
-            return [master, *master.children(recursive=True)]
-        except psutil.NoSuchProcess:
-            return []
-
-    def reload(self) -> None:
-        """Have it load its configuration again, as an operator would."""
-        self.processes()[0].send_signal(signal.SIGHUP if self.kind == "nginx" else signal.SIGUSR2)
+    @contextmanager
+    def loaded(self) -> Iterator[list[Load]]:
+        """A load through each; no request of it may fail."""
+        loads = [Load(balancer.url) for balancer in self]
+        with ExitStack() as stack:
+            for load in loads:
+                stack.enter_context(load.applied())
+            yield loads
+        failed = {balancer.kind: load.failed for balancer, load in zip(self, loads, strict=True)}
+        assert failed == {kind: [] for kind in KINDS}
 
     def stop(self) -> None:
-        """End it."""
-        for process in self.processes():
-            process.kill()
+        """End both."""
+        for balancer in self:
+            balancer.stop()
 
     def _inventory(self) -> Path:
         names = ("pickbox_port", "pickbox_admin_port", "pickbox_monitor_port")
@@ -122,20 +158,10 @@ class Balancer:
             )
             for name in self.nodes
         }
-        balancer = {
-            "pickbox_balancer": self.kind,
-            "pickbox_balancer_runtime": "process",
-            "pickbox_balancer_dir": str(self.home),
-            "pickbox_balancer_address": "127.0.0.1",
-            "pickbox_balancer_port": self.port,
-            "pickbox_balancer_tls_port": self.tls_port,
-            "pickbox_balancer_stats_port": self.stats_port,
-            "pickbox_balancer_max_body": MAX_BODY,
-            **self.variables,
-        }
+        balancers = {one.kind: {**local, **one.variables, **self.variables} for one in self}
         inventory = {
             "pickbox": {"hosts": hosts, "vars": {**local, "pickbox_home": str(self.directory)}},
-            "pickbox_balancer": {"hosts": {"balancer": {**local, **balancer}, **self.others}},
+            "pickbox_balancer": {"hosts": {**balancers, **self.others}},
         }
         path = self.directory / "hosts.yml"
         path.write_text(yaml.safe_dump(inventory))

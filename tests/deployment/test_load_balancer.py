@@ -11,28 +11,25 @@ from typing import TYPE_CHECKING
 
 import pytest
 import urllib3
-from balanced import MAX_BODY, Balancer, Load
+from balanced import KINDS, MAX_BODY, Balancer, Balancers, Load
 from cluster import wait_until
+from ports import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
-    from cluster import Cluster
+    from cluster import Cluster, Node
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 ROLL = "tests/deployment/roll_through_balancer.yml"
 
 
-@pytest.fixture(scope="module", params=["nginx", "haproxy"])
-def balancer(
-    request: pytest.FixtureRequest,
-    module_cluster: Cluster,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Balancer]:
-    module_cluster.heal()
-    made = Balancer(request.param, module_cluster, tmp_path_factory.mktemp(request.param))
+@pytest.fixture(scope="module")
+def balancers(
+    module_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Balancers]:
+    made = Balancers(module_cluster, tmp_path_factory.mktemp("balancers"))
     try:
         made.succeed("load_balancer")
         yield made
@@ -40,8 +37,13 @@ def balancer(
         made.stop()
 
 
-def test_a_second_run_changes_nothing(balancer: Balancer) -> None:
-    run = balancer.succeed("load_balancer", "--check", "--diff")
+@pytest.fixture(params=KINDS)
+def balancer(request: pytest.FixtureRequest, balancers: Balancers) -> Balancer:
+    return balancers[request.param]
+
+
+def test_a_second_run_changes_nothing(balancers: Balancers) -> None:
+    run = balancers.succeed("load_balancer", "--check", "--diff")
     assert set(run.changed.values()) == {0}
 
 
@@ -116,73 +118,84 @@ def test_a_balancer_has_metrics_of_its_own(balancer: Balancer) -> None:
     assert word in answer.data
 
 
-def test_no_client_notices_that_the_leader_is_killed(balancer: Balancer) -> None:
-    load = Load(balancer.url)
-    with load.applied():
-        wait_until(lambda: load.requests >= 40, "the load is under way")
-        victim = balancer.cluster.leader()
+def test_no_client_notices_that_the_leader_is_killed(balancers: Balancers) -> None:
+    with balancers.loaded() as loads:
+        wait_until(lambda: all(load.requests >= 40 for load in loads), "the loads are under way")
+        victim = balancers.cluster.leader()
         victim.kill()
-        before = load.requests
-        wait_until(lambda: load.requests >= before + 200, "others serve")
+        before = [load.requests for load in loads]
+        wait_until(
+            lambda: all(
+                load.requests >= count + 200 for load, count in zip(loads, before, strict=True)
+            ),
+            "others serve",
+        )
         victim.start()
-        balancer.cluster.wait_ready()
-    assert load.failed == []
+        balancers.cluster.wait_ready()
 
 
-def test_no_client_notices_that_nodes_are_taken_out_and_put_back(balancer: Balancer) -> None:
-    load = Load(balancer.url)
-    with load.applied():
-        run = balancer.succeed(ROLL)
-    assert load.failed == []
-    assert load.requests > 100
+def test_no_client_notices_that_nodes_are_taken_out_and_put_back(balancers: Balancers) -> None:
+    with balancers.loaded() as loads:
+        run = balancers.succeed(ROLL)
+    assert all(load.requests > 100 for load in loads)
     assert not [line for line in run.output.splitlines() if "are still open" in line]
-    assert all(run.changed[node] == 2 for node in balancer.nodes)
+    # Out of each balancer, and back into it.
+    assert {node: run.changed[node] for node in balancers.nodes} == dict.fromkeys(
+        balancers.nodes, 2 * len(KINDS)
+    )
 
 
-def test_a_node_that_is_out_gets_nothing_and_stays_out_over_a_reload(balancer: Balancer) -> None:
-    balancer.succeed("take_out", pickbox_node="node2")
-    assert balancer.connections_to("node2") == 0 or balancer.kind == "haproxy"
-    served = _requests_of(balancer)
-    balancer.reload()
-    with Load(balancer.url).applied() as load:
-        wait_until(lambda: load.requests >= 40, "the others serve")
-    assert load.failed == []
-    assert _requests_of(balancer) == served
+def test_a_node_that_is_out_gets_nothing_and_stays_out_over_a_reload(balancers: Balancers) -> None:
+    node = balancers.cluster["node2"]
+    balancers.succeed("take_out", pickbox_node="node2")
+    assert balancers["nginx"].connections_to(node) == 0
+    served = _requests_of(node)
+    for balancer in balancers:
+        balancer.reload()
+    with balancers.loaded() as loads:
+        wait_until(lambda: all(load.requests >= 40 for load in loads), "the others serve")
+    assert _requests_of(node) == served
     # What a deployment does when a node was left out: all are ready, so all are back.
-    assert balancer.succeed("load_balancer").changed["balancer"] == 1
-    with Load(balancer.url).applied():
-        wait_until(lambda: _requests_of(balancer) > served, "node2 serves again")
+    run = balancers.succeed("load_balancer")
+    for balancer in balancers:
+        assert run.changed[balancer.kind] == 1
+        _serves_again(node, balancer)
 
 
-def test_no_client_notices_that_the_balancer_is_changed(balancer: Balancer) -> None:
-    authority = balancer.directory / "authority"
-    balancer.cluster.authority.keep_in(authority)
-    balancer.variables = {
+def test_a_balancer_that_cannot_be_reached_is_named_before_any_is_touched(
+    balancers: Balancers,
+) -> None:
+    balancers.others = {"far": {"ansible_host": "127.0.0.1", "ansible_port": free_ports(1)[0]}}
+    run = balancers.play("take_out", pickbox_node="node1")
+    balancers.others = {}
+    assert run.code != 0
+    told = " ".join(run.output.split())
+    assert "node1 is not taken out, and no balancer was touched: far cannot be reached." in told
+    assert not list((balancers["nginx"].home / "out").iterdir())
+
+
+def test_no_client_notices_that_the_balancer_is_changed(balancers: Balancers) -> None:
+    authority = balancers.directory / "authority"
+    balancers.cluster.authority.keep_in(authority)
+    balancers.variables = {
         "pickbox_balancer_tls": "cluster",
         "pickbox_balancer_tls_redirect": False,
         "pickbox_certificates_dir": str(authority),
     }
-    balancer.nodes = ["node1"]
-    load = Load(balancer.url)
-    with load.applied():
-        balancer.succeed("load_balancer")
-    assert load.failed == []
-    ca = str(authority / "current")
-    with urllib3.PoolManager(ca_certs=ca, retries=False) as pool:
-        secure = pool.request("GET", f"https://127.0.0.1:{balancer.tls_port}/api/metrics")
-    assert secure.status == 200
+    balancers.nodes = ["node1"]
+    with balancers.loaded():
+        balancers.succeed("load_balancer")
+    with urllib3.PoolManager(ca_certs=str(authority / "current"), retries=False) as pool:
+        for balancer in balancers:
+            secure = pool.request("GET", f"https://127.0.0.1:{balancer.tls_port}/api/metrics")
+            assert secure.status == 200
 
 
-def _requests_of(balancer: Balancer) -> float:
-    return balancer.cluster["node2"].metric("pickbox_http_requests_total", listener="client")
+def _serves_again(node: Node, balancer: Balancer) -> None:
+    served = _requests_of(node)
+    with Load(balancer.url).applied():
+        wait_until(lambda: _requests_of(node) > served, f"{balancer.kind} sends there again")
 
 
-def test_a_balancer_that_cannot_be_reached_is_named_before_any_is_touched(
-    module_cluster: Cluster, tmp_path: Path
-) -> None:
-    made = Balancer("nginx", module_cluster, tmp_path)
-    made.others["far"] = {"ansible_host": "127.0.0.1", "ansible_port": made.open_port()}
-    run = made.play("take_out", pickbox_node="node1")
-    assert run.code != 0
-    told = " ".join(run.output.split())
-    assert "node1 is not taken out, and no balancer was touched: far cannot be reached." in told
+def _requests_of(node: Node) -> float:
+    return node.metric("pickbox_http_requests_total", listener="client")
