@@ -44,7 +44,7 @@ IMPATIENT = "--extra-vars=pickbox_certificates_timeout=3"
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     made = Deployment.prepare(tmp_path_factory.mktemp("certificates"))
     yield made
-    made.play("teardown", "--extra-vars=confirm=yes pickbox_purge_data=true")
+    made.stop()
 
 
 def authorities(deployment: Deployment) -> list[Path]:

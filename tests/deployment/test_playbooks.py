@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     made = Deployment.prepare(tmp_path_factory.mktemp("deployment"))
     yield made
-    made.play("teardown", "--extra-vars=confirm=yes pickbox_purge_data=true")
+    made.stop()
 
 
 def test_a_check_on_a_fresh_machine_tells_changes_and_makes_none(deployment: Deployment) -> None:
@@ -40,16 +40,19 @@ def test_a_check_on_a_fresh_machine_tells_changes_and_makes_none(deployment: Dep
     assert not deployment.home.exists()
 
 
-def test_a_port_in_use_is_named_with_its_owner_and_nothing_is_touched(
+def test_what_a_machine_cannot_be_used_for_is_told_at_once_and_nothing_is_touched(
     deployment: Deployment,
 ) -> None:
-    port = deployment.nodes["node2"]["pickbox_admin_port"]
+    """A port in use, with its owner; and a socket with a path that is too long, and a space."""
+    port, path = deployment.nodes["node2"]["pickbox_admin_port"], f"/tmp/a {'x' * 100}"
     with socket.create_server(("127.0.0.1", port)):
-        run = deployment.play("deploy")
+        run = deployment.play("deploy", f'--extra-vars={{"pickbox_supervisor_socket": "{path}"}}')
     assert run.code != 0
     told = " ".join(run.output.split())
     assert f"node2 cannot be deployed, and nothing was touched: port {port} (admin) is held" in told
     assert f"by pid {os.getpid()} (" in told
+    assert f"{path} has a space in it" in told
+    assert f"{path} is too long for a Unix socket" in told
     assert not deployment.home.exists()
 
 
@@ -60,30 +63,15 @@ def test_a_limit_that_hides_members_is_refused(deployment: Deployment) -> None:
     assert not deployment.home.exists()
 
 
-def test_an_inventory_that_uses_an_address_twice_is_refused(deployment: Deployment) -> None:
-    run = deployment.play("deploy", "--extra-vars=pickbox_port=21999")
-    assert run.code != 0
-    told = " ".join(run.output.split())
-    assert "127.0.0.1:21999 is wanted by node1 (raft) and node2 (raft) and node3 (raft)" in told
-
-
-def test_an_inventory_with_a_name_that_no_node_can_have_is_refused(deployment: Deployment) -> None:
+def test_an_inventory_that_can_make_no_cluster_is_refused(deployment: Deployment) -> None:
+    """One that uses an address twice, and has a name that no node can have."""
     deployment.nodes["node2"]["pickbox_node_id"] = "node_2"
-    run = deployment.play("deploy")
+    run = deployment.play("deploy", "--extra-vars=pickbox_port=21999")
     del deployment.nodes["node2"]["pickbox_node_id"]
     assert run.code != 0
-    assert "the name node_2 is none for a node: 1 to 32 of a-z" in " ".join(run.output.split())
-    assert not deployment.home.exists()
-
-
-@pytest.mark.parametrize(
-    ("path", "reason"),
-    [(f"/tmp/{'x' * 100}", "too long for a Unix socket"), ("/tmp/a b", "has a space in it")],
-)
-def test_a_socket_that_cannot_be_is_refused(deployment: Deployment, path: str, reason: str) -> None:
-    run = deployment.play("deploy", f'--extra-vars={{"pickbox_supervisor_socket": "{path}"}}')
-    assert run.code != 0
-    assert reason in " ".join(run.output.split())
+    told = " ".join(run.output.split())
+    assert "127.0.0.1:21999 is wanted by node1 (raft) and node_2 (raft) and node3 (raft)" in told
+    assert "the name node_2 is none for a node: 1 to 32 of a-z" in told
     assert not deployment.home.exists()
 
 

@@ -33,13 +33,12 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
     made = Deployment.prepare(tmp_path_factory.mktemp("scaling"))
     for node in NODES[1:]:
         del made.nodes[node]
-    run = made.play("deploy")
-    assert run.code == 0, run.output
-    yield made
-    for host in made.nodes.values():
-        for name in UNREACHABLE:
-            host.pop(name, None)
-    made.play("teardown", "--extra-vars=confirm=yes pickbox_purge_data=true")
+    try:
+        run = made.play("deploy")
+        assert run.code == 0, run.output
+        yield made
+    finally:
+        made.stop()
 
 
 def add(deployment: Deployment, name: str) -> None:
