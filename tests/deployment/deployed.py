@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import urllib.request
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -92,6 +93,15 @@ class Deployment:
             return {}
         processes = supervisor.connect(socket_path).getAllProcessInfo()
         return {p["name"]: p["pid"] for p in processes if p["statename"] == "RUNNING"}
+
+    def is_ready(self, node: str) -> bool:
+        """Whether a node says that it serves."""
+        port = self.nodes[node]["pickbox_monitor_port"]
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=5) as answer:
+                return int(answer.status) == 200
+        except OSError:
+            return False
 
     def stop(self) -> None:
         """End what still runs, by supervisord itself: that is sooner than by a playbook."""

@@ -217,6 +217,7 @@ def test_nothing_is_restarted_while_a_node_is_down(deployment: Deployment) -> No
     assert run.code != 0
     assert "Nothing was touched" in run.output
     supervisor.connect(str(deployment.home / "supervisor.sock")).startProcess("node2")
+    wait_until(lambda: deployment.is_ready("node2"), "node2 is back")
     assert {node: deployment.pids()[node] for node in ("node1", "node3")} == {
         node: before[node] for node in ("node1", "node3")
     }
