@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,18 @@ def test_no_python_is_told(tmp_path: Path) -> None:
     done = run("tools/venv", str(tmp_path / "venv"), "deploy", PYTHON=str(tmp_path / "none"))
     assert done.returncode == 1
     assert "none is missing; get it with: apt-get install python3 python3-venv" in done.stderr
+
+
+def test_programs_that_the_tests_need_are_told_before_anything_is_tested(tmp_path: Path) -> None:
+    for name in ("bash", "dirname", "sort", "chromium", "haproxy", "ssh", "docker"):
+        put_command(tmp_path, name, f'exec {shutil.which(name) or "false"} "$@"')
+    script = (ROOT / "tools/test").read_text().replace(":/usr/sbin:/sbin", "")
+    copy = put_command(tmp_path, "test", "")
+    copy.write_text(script)
+    done = run(str(tmp_path / "bash"), str(copy), PATH=str(tmp_path))
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.endswith("get them with: apt-get install debootstrap nginx restic\n")
 
 
 def test_the_help_lists_every_target() -> None:
