@@ -206,7 +206,8 @@ def test_a_rollback_to_what_is_not_there_is_refused(deployment: Deployment) -> N
     run = deployment.play("rollback", "--extra-vars=pickbox_release=9.9.9-000000000000")
     assert run.code != 0
     told = " ".join(run.output.split())
-    assert "Nothing was touched: 9.9.9-000000000000 is not on the machine of node1. Kept" in told
+    lacking = "9.9.9-000000000000 is not on the machine of node1, node2, node3."
+    assert f"Nothing was touched: {lacking} Kept are: " in told
     assert deployment.pids() == before
 
 
