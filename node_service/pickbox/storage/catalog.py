@@ -301,17 +301,7 @@ class CatalogTransaction:
         self.hash_change += rows.hash_of(entry)
         self._db.execute(
             f"INSERT OR REPLACE INTO entries ({rows.COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - constant
-            (
-                entry.path,
-                int(entry.kind),
-                entry.size,
-                entry.mode,
-                entry.mtime_ns,
-                entry.digest,
-                entry.target,
-                entry.version,
-                entry.origin,
-            ),
+            rows.values(entry),
         )
         self.touched.append(entry.path)
 

@@ -32,22 +32,24 @@ def entry(row: tuple[bytes, int, int, int, int, bytes, bytes, int, str]) -> Entr
     return Entry(path, Kind(kind), size, mode, mtime_ns, digest, target, version, origin)
 
 
+def values(entry: Entry) -> tuple[object, ...]:
+    """An entry as a row of `COLUMNS`."""
+    return (
+        entry.path,
+        int(entry.kind),
+        entry.size,
+        entry.mode,
+        entry.mtime_ns,
+        entry.digest,
+        entry.target,
+        entry.version,
+        entry.origin,
+    )
+
+
 def hash_of(entry: Entry) -> int:
     """What an entry alone adds to the state's hash."""
-    packed = msgpack.packb(
-        [
-            entry.path,
-            int(entry.kind),
-            entry.size,
-            entry.mode,
-            entry.mtime_ns,
-            entry.digest,
-            entry.target,
-            entry.version,
-            entry.origin,
-        ]
-    )
-    return int.from_bytes(digest_bytes(packed))
+    return int.from_bytes(digest_bytes(msgpack.packb(values(entry))))
 
 
 def hash_of_row(db: sqlite3.Connection, path: bytes) -> int:
