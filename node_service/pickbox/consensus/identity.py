@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from pickbox.consensus.library import Identity
+from pickbox.durable import replacing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,9 +80,7 @@ def accept_copy(data_dir: Path) -> None:
 
 
 def _write(path: Path, cluster: str, node_id: str, incarnation: bytes) -> None:
-    part = path.with_suffix(".part")
-    part.unlink(missing_ok=True)
-    with part.open("x") as file:
+    with replacing(path) as file:
         record = {
             "format": _FORMAT,
             "cluster": cluster,
@@ -89,15 +88,7 @@ def _write(path: Path, cluster: str, node_id: str, incarnation: bytes) -> None:
             "incarnation": incarnation.hex(),
             "inode": os.fstat(file.fileno()).st_ino,
         }
-        json.dump(record, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    part.rename(path)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+        file.write(json.dumps(record, indent=1).encode())
 
 
 def _read(path: Path) -> _Record:

@@ -7,7 +7,10 @@ forgets. So after a loss of power, and only then, the folder may be behind what 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Final
+
+from pickbox.durable import replacing
 
 _BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"  # random(4)
 _CLEAN: Final = b"clean"
@@ -41,17 +44,8 @@ class PowerRecord:
         self._write(_CLEAN)
 
     def _write(self, content: bytes) -> None:
-        part = self._path + b".part"
-        with open(part, "wb") as file:
+        with replacing(Path(os.fsdecode(self._path))) as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(part, self._path)
-        directory = os.open(os.path.dirname(self._path), os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
 
 
 def _boot_id() -> bytes:

@@ -6,12 +6,12 @@ A major release may write what the ones before it cannot read. So they leave the
 from __future__ import annotations
 
 import json
-import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from pickbox import __version__
+from pickbox.durable import replacing
 from pickbox.levels import WrongRelease
 
 if TYPE_CHECKING:
@@ -92,15 +92,6 @@ def _read(path: Path) -> _Record | None:
 
 
 def _write(path: Path, record: _Record) -> None:
-    part = path.with_suffix(".part")
-    with part.open("w") as file:
-        document = {"format": _FORMAT, "release": record.release, "newest": record.newest}
-        json.dump(document, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    part.rename(path)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    document = {"format": _FORMAT, "release": record.release, "newest": record.newest}
+    with replacing(path) as file:
+        file.write(json.dumps(document, indent=1).encode())

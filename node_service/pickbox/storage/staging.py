@@ -19,6 +19,7 @@ import time
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from pickbox.changes import DIGEST_BYTES
+from pickbox.durable import sync_directory
 from pickbox.failpoints import failpoint
 from pickbox.storage.digest import Hasher, digest_bytes, digest_file, feed
 
@@ -275,11 +276,7 @@ class Staging:
 
     def sync_names(self) -> None:
         """Make the names in staging durable."""
-        descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_directory(self._directory)
 
     def release(self, path: bytes) -> None:
         """Called by a writer that is done with `path`."""

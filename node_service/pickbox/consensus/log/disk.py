@@ -8,6 +8,8 @@ import fcntl
 import os
 from typing import NoReturn, Protocol
 
+from pickbox.durable import sync_directory
+
 
 class DiskFile(Protocol):
     """An open file. Nothing written is durable before `sync`."""
@@ -128,11 +130,7 @@ class RealDisk:
 
     def sync_directory(self, directory: str) -> None:
         """``fsync(2)`` of the directory."""
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_directory(directory)
 
     def lock(self, directory: str) -> RealFile:
         """Lock ``directory/lock``, which the kernel lets go of when the process ends."""
