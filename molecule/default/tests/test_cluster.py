@@ -26,7 +26,11 @@ def process(host: Any, node: str) -> Any:
 
 def test_a_node_is_one_process_of_the_current_release(host: Any, node: str) -> None:
     release = host.file(str(HOME / "current")).linked_to
-    assert process(host, node).args.split()[1] == f"{release}/bin/pickbox"
+    own = HOME / "nodes" / node / "current"
+    python, command = process(host, node).args.split()[:2]
+    assert Path(python).parent == Path(release) / "bin"
+    assert command == f"{own}/bin/pickbox"
+    assert own.resolve() == Path(release).resolve()
 
 
 @pytest.mark.parametrize("port", PORTS)
