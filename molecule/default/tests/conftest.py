@@ -11,17 +11,6 @@ from typing import Any
 import pytest
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Fail when nothing ran: a wrong inventory would skip everything and exit with 0."""
-    if session.testscollected == 0:
-        raise pytest.UsageError("no test was collected")
-
-
-@pytest.fixture(scope="module")
-def variables(host: Any) -> dict[str, Any]:
-    return dict(host.ansible.get_variables())
-
-
 @pytest.fixture(scope="module")
 def node(variables: dict[str, Any]) -> str:
     return str(variables["inventory_hostname"])

@@ -12,17 +12,6 @@ import pytest
 STATE = Path(os.environ["PICKBOX_TEST_STATE"])
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Fail when nothing ran: a wrong inventory would skip everything and exit with 0."""
-    if session.testscollected == 0:
-        raise pytest.UsageError("no test was collected")
-
-
-@pytest.fixture(scope="module")
-def variables(host: Any) -> dict[str, Any]:
-    return dict(host.ansible.get_variables())
-
-
 @pytest.fixture(scope="module")
 def name(variables: dict[str, Any]) -> str:
     return str(variables["inventory_hostname"])
