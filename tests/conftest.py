@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 from cluster import Cluster
 
-from nothing_skipped import pytest_sessionfinish  # noqa: F401 - a hook
+from nothing_left import (  # noqa: F401 - hooks and a fixture
+    nothing_runs_on,
+    pytest_sessionfinish,
+    pytest_unconfigure,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

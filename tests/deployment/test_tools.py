@@ -27,6 +27,11 @@ def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def run_pytest(directory: Path) -> subprocess.CompletedProcess[str]:
+    command = ("-m", "pytest", "-p", "nothing_left", "-p", "no:cacheprovider", str(directory))
+    return run(sys.executable, *command, PYTHONPATH=str(ROOT / "tests"))
+
+
 def test_a_python_without_venv_is_told_with_the_way_to_get_it(tmp_path: Path) -> None:
     python = put_command(tmp_path, "python", 'case "$2" in *ensurepip*) exit 1;; esac')
     done = run("tools/venv", str(tmp_path / "venv"), "deploy", PYTHON=str(python))
@@ -106,10 +111,26 @@ def test_as_root_a_run_passes_only_when_nothing_was_left_out(
     (tmp_path / "test_some.py").write_text(
         f"import pytest\n\n\n@pytest.mark.{mark}\ndef test_it() -> None:\n    pass\n"
     )
-    command = ("-m", "pytest", "-p", "nothing_skipped", "-p", "no:cacheprovider", str(tmp_path))
-    done = run(sys.executable, *command, PYTHONPATH=str(ROOT / "tests"))
+    done = run_pytest(tmp_path)
     assert done.returncode == (code if os.geteuid() == 0 else 0), done.stdout
     assert ("test_some.py::test_it" in done.stdout) == (done.returncode == 1)
+
+
+def test_a_thread_that_runs_on_fails_its_module_and_the_run_still_ends(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text(
+        "import nothing_left\n"
+        "nothing_left._GRACE, nothing_left._LONGEST_EXIT = 0.1, 0.1\n"
+        "from nothing_left import *\n"
+    )
+    (tmp_path / "test_some.py").write_text(
+        "import threading\n\n\n"
+        "def test_it() -> None:\n"
+        "    threading.Thread(target=threading.Event().wait, name='leftover').start()\n"
+    )
+    done = run_pytest(tmp_path)
+    assert done.returncode == 1
+    assert "threads run on: leftover" in done.stdout
+    assert "Timeout (0:00:00.100000)!" in done.stderr, "the interpreter ended by itself"
 
 
 def test_a_commit_passes_the_linters_of_make_lint() -> None:
