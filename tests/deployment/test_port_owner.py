@@ -7,6 +7,7 @@ import os
 import socket
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 from ansible_collections.pickbox.cluster.plugins.modules.port_owner import (
     Owner,
@@ -32,7 +33,7 @@ def listening_port(request: pytest.FixtureRequest) -> Iterator[int]:
 def test_the_process_that_listens_is_found(listening_port: int) -> None:
     (owner,) = find_owners({"raft": listening_port})
     assert (owner.purpose, owner.port, owner.pid) == ("raft", listening_port, os.getpid())
-    assert "pytest" in owner.command
+    assert owner.command == " ".join(psutil.Process().cmdline())
 
 
 def test_a_port_that_is_only_bound_or_connected_is_free() -> None:
