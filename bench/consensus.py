@@ -133,7 +133,11 @@ def measure_failover(cluster: Cluster, trials: int) -> list[float]:
 def compare(directory: Path, plan: Plan) -> dict[str, float]:
     """Measure both systems; returns the figures that targets are about."""
     sync, trip = machine.fdatasync_ms(directory, 128), machine.loopback_ms(100)
-    say(f"machine: fdatasync {sync:.2f} ms, round trip on loopback {trip:.3f} ms (medians)")
+    bare = machine.bare_commit_ms(directory, 128)
+    say(
+        f"machine: fdatasync {sync:.2f} ms, round trip on loopback {trip:.3f} ms, "
+        f"a commit without consensus {bare:.2f} ms (medians)"
+    )
     with ExitStack() as stack:
         pickbox, etcd = Pickbox(directory / "pickbox"), Etcd(directory / "etcd")
         for cluster in (pickbox, etcd):
@@ -153,6 +157,7 @@ def compare(directory: Path, plan: Plan) -> dict[str, float]:
         "etcd_p50_ms_1": median(one.etcd, "p50_ms"),
         "fdatasync_ms": sync,
         "loopback_ms": trip,
+        "bare_commit_ms": bare,
         "client_cpu_share_64": median(many.pickbox, "cpu_share"),
         "etcd_client_cpu_share_64": median(many.etcd, "cpu_share"),
         "failover_median_s": statistics.median(ours),
