@@ -15,6 +15,7 @@ from blake3 import blake3
 from pickbox.changes import ABSENT, Entry, Kind
 from pickbox.failpoints import failpoint
 from pickbox.known import KnownState, Revision, kind_of
+from pickbox.replication import trail
 from pickbox.replication.conflicts import conflict_name
 from pickbox.storage.placement import ChangedMeanwhile, dress, install, take_out
 
@@ -102,12 +103,17 @@ class PlacementSteps:
         self._in_hand.add(path)
         row, disk, entry = self._look(path)
         if entry is None:
-            return self._remove(path, row, disk)
+            removed = self._remove(path, row, disk)
+            if removed is not None:
+                trail.placed(path, 0)
+            return removed
         if row is not None and disk is None:
             raise ChangedMeanwhile(path)
         if row is not None and row.version == entry.version:
             return None
-        return self._put(entry, row)
+        done = self._put(entry, row)
+        trail.placed(path, entry.version)
+        return done
 
     def _look(self, path: bytes) -> tuple[KnownState | None, stat_result | None, Entry | None]:
         """What is known of `path`, what is there, and what is to be there.

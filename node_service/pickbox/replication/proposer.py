@@ -21,6 +21,7 @@ from pickbox.codec import encode_command
 from pickbox.errors import NoLeader, OutcomeUnknown
 from pickbox.failpoints import failpoint
 from pickbox.levels import LEVEL
+from pickbox.replication import trail
 from pickbox.replication.admission import refuse_too_new
 from pickbox.replication.repeats import Repeats
 from pickbox.replication.transfer import needs_staging
@@ -125,6 +126,7 @@ class Proposer:
             tuple(changes),
         )
         pending = _Pending(submission, started + timeout)
+        trail.proposed(submission)
         try:
             self._queue.put(pending, timeout=timeout)
             receipt = pending.answer.result(timeout)

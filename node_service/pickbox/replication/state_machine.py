@@ -24,6 +24,7 @@ from pickbox.codec import (
 )
 from pickbox.failpoints import failpoint
 from pickbox.levels import WrongRelease
+from pickbox.replication import trail
 from pickbox.replication.rules import apply_change
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ class StateMachine:
             receipts = [_apply_submission(txn, submission) for submission in submissions]
             failpoint("apply_mid")
             txn.forget_receipts(index - REMEMBERED_ENTRIES)
+        trail.applied(index, submissions, receipts)
         self._on_applied(index, txn.touched, submissions)
         return receipts
 
