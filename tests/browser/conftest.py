@@ -34,7 +34,7 @@ class Opener(Protocol):
     def __call__(self, node: Node, *, unwell: bool = False, **options: Any) -> Dashboard: ...
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     executable = shutil.which("chromium")
     if executable is None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import threading
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from ansible_collections.pickbox.cluster.plugins.module_utils import api, cluster
 from ansible_collections.pickbox.cluster.plugins.modules import cluster_info, wait_ready
+from serving import serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,12 +29,8 @@ def answering(code: int, document: Any) -> Iterator[str]:
         def log_message(self, *arguments: object) -> None:
             """Keep quiet."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with serving(Handler) as url:
+        yield url
 
 
 def view(leader: str | None, **ready: bool) -> dict[str, Any]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from ansible_collections.pickbox.cluster.plugins.module_utils import api
+from serving import serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,12 +39,8 @@ def answering(*answers: tuple[int, Any], **headers: str) -> Iterator[tuple[str, 
         def log_message(self, *arguments: object) -> None:
             """Keep quiet."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}", asked
-        server.shutdown()
-        thread.join()
+    with serving(Handler) as url:
+        yield url, asked
 
 
 def nodes(*urls: str, seconds: float = 5.0) -> api.Nodes:

@@ -7,9 +7,8 @@ import os
 import secrets
 import subprocess
 import sys
-import threading
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,6 +16,7 @@ import urllib3
 from ansible_collections.pickbox.cluster.plugins.modules.file import mode_of
 from cluster import wait_until
 from module_runs import failure, run
+from serving import serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -215,12 +215,8 @@ def between(node: Node, meddle: Callable[[str], bool]) -> Iterator[str]:
         def log_message(self, *arguments: object) -> None:
             """Keep quiet."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with serving(Handler) as url:
+        yield url
 
 
 @pytest.mark.parametrize("wanted", [{"content": "mine"}, {"state": "absent"}])
