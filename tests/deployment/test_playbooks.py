@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import socket
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from ansible_collections.pickbox.cluster.plugins.module_utils import supervisor
 from ansible_collections.pickbox.cluster.plugins.modules.process_environment import variables_of
 from cluster import wait_until
 from deployed import NODES, SECRETS, Deployment
+from ports import free_ports
 from writer import Writer
 
 if TYPE_CHECKING:
@@ -114,6 +116,26 @@ def test_a_setting_of_one_node_restarts_that_node_only(deployment: Deployment) -
     assert run.code == 0, run.output
     after = deployment.pids()
     assert [node for node in NODES if after[node] != before[node]] == ["node2"]
+
+
+def test_new_ports_reach_one_node_after_the_other(deployment: Deployment) -> None:
+    before = deployment.pids()
+    for variables, port in zip(deployment.nodes.values(), free_ports(3), strict=True):
+        variables["pickbox_dashboard_port"] = port
+    done, at_once = threading.Event(), [len(NODES)]
+
+    def count() -> None:
+        while not done.wait(0.1):
+            at_once.append(len(deployment.pids()))
+
+    counting = threading.Thread(target=count)
+    counting.start()
+    run = deployment.play("deploy")
+    done.set()
+    counting.join()
+    assert run.code == 0, run.output
+    assert min(at_once) == len(NODES) - 1
+    assert not set(deployment.pids().values()) & set(before.values())
 
 
 def test_a_wrong_setting_is_refused_before_it_lands(deployment: Deployment) -> None:

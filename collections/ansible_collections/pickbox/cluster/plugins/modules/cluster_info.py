@@ -31,8 +31,8 @@ options:
     type: str
     default: ""
   settle:
-    description: Seconds to wait until every node that answers is ready and has caught up. It is no
-      failure if they are not; RV(caught_up) says which are.
+    description: Seconds to wait until every node is ready and has caught up, of which those that
+      say nothing get six. It is no failure if they are not; RV(caught_up) says which are.
     type: int
     default: 0
 attributes:
@@ -105,6 +105,9 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.pickbox.cluster.plugins.module_utils import cluster
+
+# Seconds that a node may say nothing, as after a stall, before it counts as down.
+_SILENT_AT_MOST = 6
 
 
 def summarise(answers: dict[str, dict[str, Any] | str]) -> dict[str, Any]:
@@ -181,8 +184,10 @@ def main() -> None:
         time.sleep(0.1)
         seen = look(nodes, module.params["timeout"])
     committed, settle = committed_in(seen), module.params["settle"]
-    while len(caught_up(seen, committed)) < len(seen["nodes"]):
-        if time.monotonic() - began > settle:
+    while len(caught_up(seen, committed)) < len(nodes):
+        waited = time.monotonic() - began
+        silent_alone = len(caught_up(seen, committed)) == len(seen["nodes"])
+        if waited > (min(settle, _SILENT_AT_MOST) if silent_alone else settle):
             break
         time.sleep(0.1)
         seen = look(nodes, module.params["timeout"])
