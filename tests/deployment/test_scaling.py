@@ -172,6 +172,18 @@ def test_nodes_join_and_nobody_notices(deployment: Deployment) -> None:
     assert before.items() <= deployment.pids().items(), "node1 was not restarted"
 
 
+def test_no_second_cluster_is_made_because_hosts_cannot_be_reached(deployment: Deployment) -> None:
+    before = deployment.pids()
+    kept = {name: dict(deployment.nodes[name]) for name in ("node2", "node3")}
+    for name in kept:
+        deployment.nodes[name] |= UNREACHABLE
+    run = deployment.play("disaster_recovery", "--extra-vars=pickbox_survivor=node1")
+    deployment.nodes.update(kept)
+    assert run.code != 0
+    assert "Nothing was touched: the cluster is there" in told(run)
+    assert deployment.pids() == before
+
+
 def test_a_dead_node_is_replaced_though_its_host_cannot_be_reached(deployment: Deployment) -> None:
     add(deployment, "node4")
     deployment.nodes["node1"] |= UNREACHABLE
@@ -193,6 +205,17 @@ def test_a_node_goes_and_nobody_notices(deployment: Deployment) -> None:
     assert members(deployment, "node2") == dict.fromkeys(("node2", "node3"), "voter")
     assert "node4" not in deployment.pids()
     assert deployment.files("node4").exists()
+
+
+def test_a_node_that_was_let_go_comes_back_without_what_it_had(deployment: Deployment) -> None:
+    data = deployment.files("node4").parent
+    (data / "files/of its former life").write_text("old")
+    run = deployment.play("scale_out")
+    assert run.code == 0, run.output
+    assert members(deployment, "node2") == dict.fromkeys(("node2", "node3", "node4"), "voter")
+    assert not (data / "files/of its former life").exists()
+    (aside,) = data.parent.glob(f"{data.name}.*")
+    assert (aside / "files/of its former life").read_text() == "old"
 
 
 def kill(deployment: Deployment, node: str) -> None:
