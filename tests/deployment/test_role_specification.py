@@ -53,6 +53,12 @@ def test_a_described_default_is_the_default(role: str, name: str) -> None:
             assert entry_point["options"][name]["description"].strip()
 
 
+@pytest.mark.parametrize(("role", "name"), [(r, n) for r in ROLES for n in sorted(DEFAULTS[r])])
+def test_every_entry_point_takes_the_same_values(role: str, name: str) -> None:
+    options = [spec["options"][name] for spec in SPECS[role].values() if name in spec["options"]]
+    assert all(option == options[0] for option in options)
+
+
 def test_no_two_roles_have_a_variable_of_the_same_name() -> None:
     names = [name for role in ROLES for name in DEFAULTS[role]]
     assert len(names) == len(set(names))
