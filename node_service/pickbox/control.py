@@ -286,6 +286,8 @@ class Control:
         metrics.queue_depth.labels(queue="proposals").set(self._proposer.queued)
         metrics.queue_depth.labels(queue="placement").set(self._placer.queued)
         metrics.disk_free_bytes.set(self._disk.free())
+        metrics.disk_reserve_bytes.set(self._disk.reserve())
+        metrics.disk_size_bytes.set(self._disk.size())
         metrics.ready.set(self.health().ready)
 
     # -- operations -------------------------------------------------------------------------

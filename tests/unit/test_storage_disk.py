@@ -103,6 +103,7 @@ def test_what_would_eat_into_the_reserve_is_refused_before_it_is_written(volume:
 def test_the_reserve_is_at_most_a_twentieth_of_a_small_volume(volume: Volume) -> None:
     guard = DiskGuard(volume.path, reserve_bytes=1 << 40)
     assert guard.ok()
+    assert (guard.size(), guard.reserve()) == (8 * MIB, 8 * MIB // 20)
     guard.check(extra=7 * MIB)
     with pytest.raises(DiskFull):
         guard.check(extra=8 * MIB - 8 * MIB // 20 + 4096)

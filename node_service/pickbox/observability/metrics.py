@@ -27,6 +27,7 @@ from prometheus_client.registry import Collector
 
 from pickbox import __version__
 from pickbox.levels import LEVEL
+from pickbox.observability.totals import histogram_totals, lacking, raise_to, total
 from pickbox.status import Figures
 
 if TYPE_CHECKING:
@@ -212,6 +213,10 @@ class Metrics:
             "inotify_overflows", "Times that the kernel dropped events; each causes a full scan."
         )
         self.disk_free_bytes = self._gauge("disk_free_bytes", "Free bytes of the data volume.")
+        self.disk_reserve_bytes = self._gauge(
+            "disk_reserve_bytes", "Free bytes of the data volume below which writes are refused."
+        )
+        self.disk_size_bytes = self._gauge("disk_size_bytes", "Bytes of the data volume.")
 
     def _add_http(self) -> None:
         self.http_requests = self._counter(
@@ -261,21 +266,21 @@ class Metrics:
     def set_transport(self, counts: TransportCounts) -> None:
         """Bring the counters of the links up to what the transport has counted."""
         for peer, traffic in counts.peers.items():
-            _raise_to(self.peer_bytes.labels(peer, "sent"), traffic.bytes_sent)
-            _raise_to(self.peer_bytes.labels(peer, "received"), traffic.bytes_received)
-            _raise_to(self.peer_frames.labels(peer, "sent"), traffic.frames_sent)
-            _raise_to(self.peer_frames.labels(peer, "received"), traffic.frames_received)
-            _raise_to(self.peer_reconnects.labels(peer), traffic.reconnects)
+            raise_to(self.peer_bytes.labels(peer, "sent"), traffic.bytes_sent)
+            raise_to(self.peer_bytes.labels(peer, "received"), traffic.bytes_received)
+            raise_to(self.peer_frames.labels(peer, "sent"), traffic.frames_sent)
+            raise_to(self.peer_frames.labels(peer, "received"), traffic.frames_received)
+            raise_to(self.peer_reconnects.labels(peer), traffic.reconnects)
         for cause, count in counts.refused.items():
-            _raise_to(self.peers_refused.labels(cause), count)
+            raise_to(self.peers_refused.labels(cause), count)
         for cause, count in counts.turned_away.items():
-            _raise_to(self.refused_by_peers.labels(cause), count)
+            raise_to(self.refused_by_peers.labels(cause), count)
 
     def set_log(self, figures: LogFigures) -> None:
         """Bring the counters of the log up to what it has counted since the node's start."""
-        self.leader_changes.inc(_lacking(self.leader_changes, figures.leader_changes))
-        self.elections.inc(_lacking(self.elections, figures.elections))
-        self.commits.inc(_lacking(self.commits, figures.commits))
+        self.leader_changes.inc(lacking(self.leader_changes, figures.leader_changes))
+        self.elections.inc(lacking(self.elections, figures.elections))
+        self.commits.inc(lacking(self.commits, figures.commits))
         self.log_bytes.set(figures.bytes_on_disk)
 
     # -- what the log counts: pickbox.consensus.raft.LogMetrics ----------------------------------
@@ -337,19 +342,19 @@ class Metrics:
 
     def figures(self) -> Figures:
         """What this object knows of `Figures`; files, bytes, pending and disk are the caller's."""
-        count, total = _histogram_totals(self.replication_duration)
+        count, seconds = histogram_totals(self.replication_duration)
         with self._process.oneshot():
             cpu = self._process.cpu_times()
             memory = self._process.memory_info().rss
             threads = self._process.num_threads()
         return Figures(
-            files_replicated=int(_total(self.files_replicated)),
-            files_deleted=int(_total(self.files_deleted)),
-            bytes_replicated=int(_total(self.bytes_replicated)),
-            replication_errors=int(_total(self.replication_errors)),
-            replication_seconds_avg=total / count if count else 0.0,
-            last_replication=_total(self.last_replication) or None,
-            conflicts=int(_total(self.conflicts)),
+            files_replicated=int(total(self.files_replicated)),
+            files_deleted=int(total(self.files_deleted)),
+            bytes_replicated=int(total(self.bytes_replicated)),
+            replication_errors=int(total(self.replication_errors)),
+            replication_seconds_avg=seconds / count if count else 0.0,
+            last_replication=total(self.last_replication) or None,
+            conflicts=int(total(self.conflicts)),
             memory_bytes=memory,
             cpu_seconds=cpu.user + cpu.system,
             threads=threads,
@@ -373,27 +378,3 @@ class _BeforeScrape(Collector):
             except Exception:
                 log.exception("metrics_callback_failed")
         return ()
-
-
-def _raise_to(counter: Counter, total: float) -> None:
-    counter.inc(_lacking(counter, total))
-
-
-def _lacking(counter: Counter, total: float) -> float:
-    """What `counter` lacks to `total`, which is counted elsewhere since the start."""
-    return max(0.0, total - _total(counter))
-
-
-def _total(metric: Counter | Gauge) -> float:
-    """The sum over all label values."""
-    return sum(sample.value for family in metric.collect() for sample in family.samples)
-
-
-def _histogram_totals(metric: Histogram) -> tuple[float, float]:
-    """How many observations, and their sum."""
-    count = total = 0.0
-    for family in metric.collect():
-        for sample in family.samples:
-            count += sample.value if sample.name.endswith("_count") else 0.0
-            total += sample.value if sample.name.endswith("_sum") else 0.0
-    return count, total

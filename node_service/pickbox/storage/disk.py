@@ -37,8 +37,8 @@ class DiskGuard:
     def __init__(self, path: bytes, reserve_bytes: int) -> None:
         self._path = path
         self._reserve_bytes = reserve_bytes
-        # One tuple, replaced whole, so that threads need no lock: (looked at, free, reserve).
-        self._seen: tuple[float, int, int] = (float("-inf"), 0, 0)
+        # One tuple, replaced whole, so that threads need no lock: (looked at, free, reserve, size).
+        self._seen: tuple[float, int, int, int] = (float("-inf"), 0, 0, 0)
 
     def check(self, extra: int = 0) -> None:
         """Make sure that `extra` more bytes fit above the reserve.
@@ -47,7 +47,7 @@ class DiskGuard:
             DiskFull: they do not.
             OSError: the volume cannot be asked.
         """
-        free, reserve = self._look()
+        free, reserve, _ = self._look()
         if free - extra < reserve:
             wanted = f" and {extra} more are wanted" if extra else ""
             raise DiskFull(
@@ -57,23 +57,31 @@ class DiskGuard:
 
     def ok(self) -> bool:
         """Whether there is more free than the reserve."""
-        free, reserve = self._look()
+        free, reserve, _ = self._look()
         return free >= reserve
 
     def free(self) -> int:
         """Free bytes that this user may write, at most `FRESH_SECONDS` old."""
         return self._look()[0]
 
-    def _look(self) -> tuple[int, int]:
-        looked_at, free, reserve = self._seen
+    def reserve(self) -> int:
+        """Free bytes below which writes are refused."""
+        return self._look()[1]
+
+    def size(self) -> int:
+        """Bytes of the whole volume."""
+        return self._look()[2]
+
+    def _look(self) -> tuple[int, int, int]:
+        looked_at, free, reserve, size = self._seen
         now = time.monotonic()
         if now - looked_at >= FRESH_SECONDS:
             volume = os.statvfs(self._path)
             free = volume.f_bavail * volume.f_frsize
-            largest = int(volume.f_blocks * volume.f_frsize * LARGEST_SHARE)
-            reserve = min(self._reserve_bytes, largest)
-            self._seen = (now, free, reserve)
-        return free, reserve
+            size = volume.f_blocks * volume.f_frsize
+            reserve = min(self._reserve_bytes, int(size * LARGEST_SHARE))
+            self._seen = (now, free, reserve, size)
+        return free, reserve, size
 
 
 @contextlib.contextmanager
