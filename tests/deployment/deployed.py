@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -44,6 +44,8 @@ class Deployment:
 
     directory: Path
     nodes: dict[str, dict[str, Any]]
+    watchers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """The hosts of Prometheus."""
 
     @property
     def home(self) -> Path:
@@ -149,12 +151,15 @@ class Deployment:
         return cls(directory, nodes)
 
     def _inventory(self) -> Path:
-        variables = {
+        local = {
             "ansible_connection": "local",
             "ansible_host": "127.0.0.1",
             "ansible_python_interpreter": "{{ ansible_playbook_python }}",
-            "pickbox_home": str(self.home),
+        }
+        inventory = {
+            "pickbox": {"hosts": self.nodes, "vars": {**local, "pickbox_home": str(self.home)}},
+            "pickbox_prometheus": {"hosts": self.watchers, "vars": local},
         }
         path = self.directory / "hosts.yml"
-        path.write_text(yaml.safe_dump({"pickbox": {"hosts": self.nodes, "vars": variables}}))
+        path.write_text(yaml.safe_dump(inventory))
         return path

@@ -66,9 +66,8 @@ def test_no_two_roles_have_a_variable_of_the_same_name() -> None:
 
 def test_secrets_are_kept_out_of_the_output_of_the_argument_check() -> None:
     options = {name: option for role in ROLES for name, option in OPTIONS[role].items()}
-    secrets = {
-        name for name in options if name.endswith(("_token", "_password", "_backup_environment"))
-    }
+    ends = ("_token", "_password", "_backup_environment", "_webhook_url", "_slack_url")
+    secrets = {name for name in options if name.endswith(ends)}
     assert {name for name, option in options.items() if option.get("no_log")} == secrets
     assert secrets
 

@@ -33,6 +33,12 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
     made = Deployment.prepare(tmp_path_factory.mktemp("scaling"))
     for node in NODES[1:]:
         del made.nodes[node]
+    made.watchers["watcher"] = {
+        "pickbox_prometheus_service": False,
+        "pickbox_prometheus_port": free_ports(1)[0],
+        "pickbox_prometheus_dir": str(made.directory / "prometheus"),
+        "pickbox_prometheus_data_dir": str(made.directory / "prometheus-data"),
+    }
     try:
         run = made.play("deploy")
         assert run.code == 0, run.output
@@ -98,6 +104,12 @@ def members(deployment: Deployment, node: str) -> dict[str, str]:
         return {m["node_id"]: m["role"] for m in json.load(answer)["members"]}
 
 
+def watched(deployment: Deployment) -> list[str]:
+    """The nodes that Prometheus is told to read."""
+    targets = json.loads((deployment.directory / "prometheus/targets/pickbox.json").read_text())
+    return sorted(target["labels"]["node"] for target in targets)
+
+
 def admin_request(deployment: Deployment, node: str, path: str) -> urllib.request.Request:
     """With the token that is on the machine at the moment."""
     (token, *_) = (deployment.home / "secrets/admin_token").read_text().split()
@@ -160,6 +172,7 @@ def test_a_deployment_adds_no_host_to_a_cluster_that_runs(deployment: Deployment
     assert run.code != 0
     assert "node2, node3 is in the inventory and no member: add it with scale_out" in told(run)
     assert deployment.pids().keys() == {"node1"}
+    assert watched(deployment) == ["node1"]
 
 
 def test_nodes_join_and_nobody_notices(deployment: Deployment) -> None:
@@ -170,6 +183,7 @@ def test_nodes_join_and_nobody_notices(deployment: Deployment) -> None:
     assert set(answers) == {201}
     assert members(deployment, "node1") == dict.fromkeys(("node1", "node2", "node3"), "voter")
     assert before.items() <= deployment.pids().items(), "node1 was not restarted"
+    assert watched(deployment) == ["node1", "node2", "node3"]
 
 
 def test_no_second_cluster_is_made_because_hosts_cannot_be_reached(deployment: Deployment) -> None:
@@ -193,6 +207,7 @@ def test_a_dead_node_is_replaced_though_its_host_cannot_be_reached(deployment: D
     assert run.code == 0, run.output
     assert set(answers) == {201}
     assert members(deployment, "node2") == dict.fromkeys(("node2", "node3", "node4"), "voter")
+    assert watched(deployment) == ["node2", "node3", "node4"]
     del deployment.nodes["node1"]
 
 
@@ -204,6 +219,7 @@ def test_a_node_goes_and_nobody_notices(deployment: Deployment) -> None:
     assert set(answers) == {201}
     assert members(deployment, "node2") == dict.fromkeys(("node2", "node3"), "voter")
     assert "node4" not in deployment.pids()
+    assert watched(deployment) == ["node2", "node3"]
     assert deployment.files("node4").exists()
 
 

@@ -65,7 +65,10 @@ def test_programs_that_the_tests_need_are_told_before_anything_is_tested(tmp_pat
     done = run(str(tmp_path / "bash"), str(copy), PATH=str(tmp_path))
     assert done.returncode == 1
     assert done.stdout == ""
-    assert done.stderr.endswith("get them with: apt-get install debootstrap nginx restic\n")
+    assert done.stderr.endswith(
+        "get them with: apt-get install debootstrap nginx prometheus "
+        "prometheus-alertmanager restic rsyslog\n"
+    )
 
 
 def test_the_help_lists_every_target() -> None:

@@ -1,0 +1,197 @@
+"""Prometheus and Alertmanager for tests: set up by the playbook, run as processes of our own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+import urllib3
+import yaml
+from cluster import wait_until
+from ports import free_ports
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+TOKEN = "webhook-secret-0123456789"
+
+LOCAL = {
+    "ansible_connection": "local",
+    "ansible_host": "127.0.0.1",
+    "ansible_python_interpreter": "{{ ansible_playbook_python }}",
+}
+
+PORTS = ("pickbox_port", "pickbox_admin_port", "pickbox_monitor_port", "pickbox_dashboard_port")
+
+
+@dataclass(frozen=True)
+class Message:
+    """What Alertmanager told the webhook, and when."""
+
+    arrived: float
+    authorization: str
+    document: dict[str, Any]
+
+    def tells(self, status: str, **labels: str) -> bool:
+        """Whether it has an alert of this status and with these labels."""
+        return any(
+            alert["status"] == status and alert["labels"].items() >= labels.items()
+            for alert in self.document["alerts"]
+        )
+
+
+class Webhook:
+    """Takes messages, as somebody's on-call service does."""
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+        taken = self.messages
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                allowed = self.headers.get("Authorization", "")
+                taken.append(Message(time.monotonic(), allowed, json.loads(body)))
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *arguments: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/alerts"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def wait_for(self, status: str, seconds: float = 30.0, **labels: str) -> Message:
+        """The first message that tells of such an alert."""
+        found: list[Message] = []
+
+        def told() -> bool:
+            found[:] = [message for message in self.messages if message.tells(status, **labels)]
+            return bool(found)
+
+        wait_until(told, f"the webhook is told that {labels} is {status}", seconds)
+        return found[0]
+
+    def stop(self) -> None:
+        """Take no more."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@dataclass
+class Monitoring:
+    """A host with Prometheus and Alertmanager that watch `nodes`: their ids and four ports each."""
+
+    directory: Path
+    nodes: dict[str, tuple[int, int, int, int]]
+    node_variables: dict[str, Any] = field(default_factory=dict)
+    variables: dict[str, Any] = field(default_factory=dict)
+    ports: list[int] = field(default_factory=lambda: free_ports(2))
+    _programs: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    @property
+    def prometheus(self) -> Path:
+        return self.directory / "prometheus"
+
+    @property
+    def alertmanager(self) -> Path:
+        return self.directory / "alertmanager"
+
+    def play(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a playbook of the collection on this host and these nodes."""
+        return subprocess.run(
+            [
+                f"{os.path.dirname(sys.executable)}/ansible-playbook",
+                f"--inventory={self._inventory()}",
+                *arguments,
+                f"pickbox.cluster.{name}",
+            ],
+            env={**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_INJECT_FACT_VARS": "false"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def set_up(self, *arguments: str) -> str:
+        """Run the playbook, which has no reason to fail; returns what it said."""
+        done = self.play("monitoring", *arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def start(self) -> None:
+        """Start both by the scripts that the roles wrote, and wait until they serve."""
+        for program, port in zip((self.prometheus, self.alertmanager), self.ports, strict=True):
+            with (self.directory / f"{program.name}.log").open("ab") as log:
+                self._programs.append(
+                    subprocess.Popen([program / "run"], cwd=program, stdout=log, stderr=log)
+                )
+            wait_until(lambda port=port: _is_ready(port), f"{program.name} is ready")
+
+    def stop(self) -> None:
+        """End both."""
+        for program in self._programs:
+            program.terminate()
+        for program in self._programs:
+            program.wait()
+
+    def ask(self, path: str, **fields: str) -> Any:
+        """The data that Prometheus answers with."""
+        url = f"http://127.0.0.1:{self.ports[0]}/api/v1/{path}"
+        return urllib3.request("GET", url, fields=fields, timeout=10.0).json()["data"]
+
+    def health(self, job: str) -> dict[str, str]:
+        """The health of each target of a job, by its address."""
+        targets = self.ask("targets", state="active")["activeTargets"]
+        return {
+            target["labels"]["instance"]: target["health"]
+            for target in targets
+            if target["labels"]["job"] == job
+        }
+
+    def alerts(self) -> Iterator[dict[str, Any]]:
+        """The alerts that Alertmanager knows, silenced ones too."""
+        url = f"http://127.0.0.1:{self.ports[1]}/api/v2/alerts"
+        yield from urllib3.request("GET", url, timeout=10.0).json()
+
+    def _inventory(self) -> Path:
+        prometheus, alertmanager = self.ports
+        host = {
+            **LOCAL,
+            "pickbox_prometheus_service": False,
+            "pickbox_prometheus_port": prometheus,
+            "pickbox_prometheus_dir": str(self.prometheus),
+            "pickbox_prometheus_data_dir": str(self.directory / "prometheus-data"),
+            "pickbox_alertmanager_service": False,
+            "pickbox_alertmanager_port": alertmanager,
+            "pickbox_alertmanager_dir": str(self.alertmanager),
+            "pickbox_alertmanager_data_dir": str(self.directory / "alertmanager-data"),
+            **self.variables,
+        }
+        nodes = {name: dict(zip(PORTS, ports, strict=True)) for name, ports in self.nodes.items()}
+        variables = {**LOCAL, "pickbox_home": str(self.directory), **self.node_variables}
+        inventory = {
+            "pickbox": {"hosts": nodes, "vars": variables},
+            "pickbox_prometheus": {"hosts": {"watcher": host}},
+            "pickbox_alertmanager": {"hosts": {"watcher": {}}},
+        }
+        path = self.directory / "hosts.yml"
+        path.write_text(yaml.safe_dump(inventory))
+        return path
+
+
+def _is_ready(port: int) -> bool:
+    with contextlib.suppress(urllib3.exceptions.HTTPError):
+        url = f"http://127.0.0.1:{port}/-/ready"
+        return urllib3.request("GET", url, retries=False, timeout=2.0).status == 200
+    return False

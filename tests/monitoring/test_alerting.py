@@ -1,0 +1,161 @@
+"""Real Prometheus and Alertmanager on a real cluster: what they see of it, and whom they tell.
+
+They are set up by the roles, with times that do not keep a test waiting. The tests of this module
+build on each other.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+import urllib3
+from authority import CLUSTER
+from cluster import wait_until
+from monitored import TOKEN, Monitoring, Webhook
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cluster import Cluster, Node
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+
+JOB = "pickbox"
+
+log = logging.getLogger(__name__)  # figures, for --log-level=info
+
+
+@pytest.fixture(scope="module")
+def webhook() -> Iterator[Webhook]:
+    made = Webhook()
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="module")
+def monitoring(
+    module_cluster: Cluster, webhook: Webhook, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Monitoring]:
+    made = Monitoring(
+        tmp_path_factory.mktemp("monitoring"),
+        {node.node_id: node.ports for node in module_cluster},
+        node_variables={"pickbox_cluster_name": CLUSTER},
+        variables={
+            "pickbox_prometheus_interval": 1,
+            "pickbox_prometheus_for": {"PickboxNodeDown": "2s"},
+            "pickbox_alertmanager_group_wait": 1,
+            "pickbox_alertmanager_group_interval": 1,
+            "pickbox_alertmanager_webhook_url": webhook.url,
+            "pickbox_alertmanager_webhook_token": TOKEN,
+        },
+    )
+    said = made.set_up()
+    assert "Prometheus does not run: start " in said
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()
+
+
+def addresses(cluster: Cluster) -> dict[str, str]:
+    """What all targets of the cluster look like when all is well."""
+    return {node.monitor.removeprefix("http://"): "up" for node in cluster}
+
+
+def test_every_node_is_read(cluster: Cluster, monitoring: Monitoring) -> None:
+    expected = addresses(cluster)
+    wait_until(lambda: monitoring.health(JOB) == expected, "all nodes are read")
+    both = dict.fromkeys((f"127.0.0.1:{port}" for port in monitoring.ports), "up")
+    wait_until(lambda: monitoring.health("pickbox-monitoring") == both, "so are both programs")
+    leaders = monitoring.ask("query", query="sum(pickbox_is_leader)")["result"]
+    assert leaders[0]["value"][1] == "1"
+
+
+def test_the_rules_are_evaluated_and_nothing_is_wrong(
+    cluster: Cluster, monitoring: Monitoring
+) -> None:
+    def healths() -> set[str]:
+        groups = monitoring.ask("rules")["groups"]
+        return {rule["health"] for group in groups for rule in group["rules"]}
+
+    wait_until(lambda: healths() == {"ok"}, "every rule was evaluated, without an error")
+    assert len(monitoring.ask("rules")["groups"]) == 4
+    active = {alert["labels"]["alertname"] for alert in monitoring.ask("alerts")["alerts"]}
+    # What is said of the disk is the machine's.
+    assert active <= {"PickboxDiskNearlyFull", "PickboxDiskFull"}
+
+
+def test_who_is_on_call_is_told_that_a_node_was_killed_and_that_it_is_back(
+    cluster: Cluster, monitoring: Monitoring, webhook: Webhook
+) -> None:
+    node = cluster.leader()
+    killed = time.monotonic()
+    node.kill()
+    labels = {"alertname": "PickboxNodeDown", "node": node.node_id, "cluster": CLUSTER}
+    message = webhook.wait_for("firing", **labels)
+    log.info("from kill -9 to the webhook: %.1f s: %s", message.arrived - killed, message.document)
+    assert message.authorization == f"Bearer {TOKEN}"
+    (alert,) = message.document["alerts"]
+    assert alert["labels"]["severity"] == "critical"
+    assert alert["annotations"]["summary"].startswith(f"Node {node.node_id} of cluster")
+    assert alert["annotations"]["runbook_url"].endswith("alerts.md#pickboxnodedown")
+    _what_else_is_said_of_it_is_silenced(node, cluster, monitoring)
+    cluster.heal()
+    back = time.monotonic()
+    resolved = webhook.wait_for("resolved", **labels)
+    log.info("from being ready again to the webhook: %.1f s", resolved.arrived - back)
+
+
+def _what_else_is_said_of_it_is_silenced(
+    node: Node, cluster: Cluster, monitoring: Monitoring
+) -> None:
+    other = next(one for one in cluster if one is not node)
+    alerts = [
+        {"labels": {"alertname": name, "cluster": CLUSTER, "node": one.node_id}}
+        for name, one in (("PickboxContentPending", node), ("PickboxFsyncSlow", other))
+    ]
+    url = f"http://127.0.0.1:{monitoring.ports[1]}/api/v2/alerts"
+    assert urllib3.request("POST", url, json=alerts).status == 200
+
+    def states() -> dict[str, str]:
+        return {
+            alert["labels"]["alertname"]: alert["status"]["state"] for alert in monitoring.alerts()
+        }
+
+    expected = {
+        "PickboxNodeDown": "active",
+        "PickboxContentPending": "suppressed",
+        "PickboxFsyncSlow": "active",
+    }
+    wait_until(lambda: states().items() >= expected.items(), "its other alerts are silenced")
+
+
+def test_a_node_that_went_is_read_no_more_and_nothing_else_is_changed(
+    cluster: Cluster, monitoring: Monitoring
+) -> None:
+    expected = addresses(cluster)
+    expected.pop(cluster["node3"].monitor.removeprefix("http://"))
+    loaded = "prometheus_config_last_reload_success_timestamp_seconds"
+    before = monitoring.ask("query", query=loaded)["result"][0]["value"][1]
+    del monitoring.nodes["node3"]
+    said = monitoring.set_up()
+    assert re.search(r"^watcher .*changed=1 ", said, re.MULTILINE), said
+    wait_until(lambda: monitoring.health(JOB) == expected, "the files of targets are followed")
+    assert monitoring.ask("query", query=loaded)["result"][0]["value"][1] == before
+
+
+def test_a_scrape_is_small_and_quick(cluster: Cluster, monitoring: Monitoring) -> None:
+    for node in cluster:
+        began = time.monotonic()
+        text = urllib3.request("GET", f"{node.monitor}/metrics").data
+        milliseconds = 1000 * (time.monotonic() - began)
+        series = sum(not line.startswith(b"#") for line in text.splitlines())
+        figures = (node.node_id, len(text), series, milliseconds)
+        log.info("%s: %d bytes, %d series, %.1f ms", *figures)
+        assert series < 1500
+        assert len(text) < 150_000
