@@ -228,6 +228,12 @@ class Control:
             figures=self._figures(),
         )
 
+    def mark(self) -> object:
+        """What differs whenever this node sees another cluster than before; asks nobody."""
+        log_status = self._consensus.status()
+        connected = frozenset(log_status.connected)
+        return log_status.leader, log_status.has_quorum, connected, self._draining
+
     def cluster(self) -> ClusterStatus:
         """Every member, asked within the last second or so."""
         with self._cluster_lock:
@@ -258,6 +264,7 @@ class Control:
             bytes=size,
             pending=self._placer.pending,
             disk_free_bytes=self._disk.free(),
+            disk_total_bytes=self._disk.size(),
         )
 
     def _catalog_totals(self) -> tuple[int, int]:

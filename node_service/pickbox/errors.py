@@ -132,6 +132,13 @@ class NoLeader(PickboxError):
     status = 503
 
 
+class TooManyViewers(PickboxError):
+    """So many follow the events of this node already that it takes no more: ask again and again."""
+
+    type = "too-many-viewers"
+    status = 503
+
+
 class NotReady(PickboxError):
     """The node is draining, catching up, or has stopped writing."""
 

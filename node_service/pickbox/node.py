@@ -23,14 +23,17 @@ from pickbox.http.apps import (
     create_monitor_app,
     create_peer_app,
 )
+from pickbox.http.event_stream import Viewers
 from pickbox.http.peer_server import PeerServer
 from pickbox.http.server import ListenError, Listeners
 from pickbox.levels import WrongRelease
 from pickbox.membership import MemberChanges
 from pickbox.observability.counts import ReplicationCounts
 from pickbox.observability.figures_log import FiguresLog
+from pickbox.observability.file_changes import FileChanges
 from pickbox.observability.logs import configure
 from pickbox.observability.metrics import Metrics
+from pickbox.observability.observer import Observer
 from pickbox.replication.content import LocalContent
 from pickbox.replication.inline import InlineContent
 from pickbox.replication.intake import Intake
@@ -92,6 +95,7 @@ class Node:
         self.metrics = Metrics(settings.node_id)
         self.counts = counts = ReplicationCounts(self.metrics)
         self._open_volume(settings)
+        self.file_changes = FileChanges(self.catalog.get)
         self.peers = Peers(settings.node_id, credentials)
 
         self.content = LocalContent(
@@ -186,6 +190,10 @@ class Node:
             self.metrics,
             self.after_power_loss,
         )
+        self.observer = Observer(
+            self.control.cluster, self.control.mark, self.file_changes, self._stop_asked
+        )
+        self.viewers = Viewers(self.control, self.observer)
         self.membership = MemberChanges(settings, self.consensus, self.control, self.peers)
         self.upgrade = ClusterUpgrade(
             settings, self.consensus, self.control, self.peers, self.proposer, self.barrier
@@ -218,6 +226,7 @@ class Node:
         threading.Thread(target=self._keep_house, name="housekeeping", daemon=True).start()
         self.tokens.watch(self._stop_asked)
         FiguresLog(self.control.status, self._stop_asked).start()
+        self.observer.start()
 
     def stop(self) -> None:
         """Drain, finish what is in flight, stop; within the drain timeout."""
@@ -226,6 +235,7 @@ class Node:
         self.after_power_loss.stop(max(0.1, (deadline - time.monotonic()) / 4))
         self.watcher.stop()
         self.backups.stop(max(0.1, (deadline - time.monotonic()) / 4))
+        self.viewers.close()
         self.listeners.stop(max(0.5, (deadline - time.monotonic()) / 2))
         self.proposer.stop(max(0.1, deadline - time.monotonic()))
         self.stager.stop()
@@ -297,7 +307,9 @@ class Node:
         self.peer_server = PeerServer(create_peer_app(peering, self.control, self.metrics))
         self.listeners = Listeners(
             settings,
-            create_client_app(files, self.control, self.metrics, settings),
+            create_client_app(
+                files, self.control, self.observer, self.viewers, self.metrics, settings
+            ),
             create_admin_app(
                 self.control,
                 self.membership,
@@ -358,6 +370,7 @@ class Node:
         if self._in_doubt():
             self.doubts.note_touched(index, touched)
         self.placer.request(touched)
+        self.file_changes.note(touched)
         now = time.time()
         for submission in submissions:
             self.metrics.replication_duration.observe(max(0.0, now - submission.taken_at / 1000))

@@ -52,7 +52,11 @@ class Joining:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """A node's own figures, for the dashboard and `/api/metrics` (SI base units)."""
+    """A node's own figures, for the dashboard and `/api/metrics` (SI base units).
+
+    Attributes:
+        replications: changes that `replication_seconds_avg` is the mean of.
+    """
 
     files: int = 0
     bytes: int = 0
@@ -61,12 +65,14 @@ class Figures:
     bytes_replicated: int = 0
     replication_errors: int = 0
     replication_seconds_avg: float = 0.0
+    replications: int = 0
     last_replication: float | None = None
     conflicts: int = 0
     pending: int = 0
     memory_bytes: int = 0
     cpu_seconds: float = 0.0
     disk_free_bytes: int = 0
+    disk_total_bytes: int = 0
     threads: int = 0
     uptime_seconds: float = 0.0
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 DOCUMENT: dict[str, Any] = json.loads(
     (resources.files("pickbox.http") / "openapi.json").read_bytes()
 )
+ENDLESS = "/api/events/stream"
+"""Its answer never ends, so that nothing which waits for all of it can ask."""
 BEYOND_SCHEMAS = {"If-Match", "X-Pickbox-Mtime", "kind", "cursor"}
 
 

@@ -38,9 +38,12 @@ from pickbox.errors import (
     UpgradeRefused,
 )
 from pickbox.http.apps import create_admin_app, create_client_app, create_monitor_app
+from pickbox.http.event_stream import Viewers
 from pickbox.http.server import Listeners
 from pickbox.members import Member, Members
+from pickbox.observability.file_changes import FileChanges
 from pickbox.observability.metrics import Metrics
+from pickbox.observability.observer import Observer
 from pickbox.seams import Written
 from pickbox.settings import Settings
 from pickbox.status import (
@@ -82,6 +85,9 @@ class FolderFiles:
         if found is None:
             raise NotFound("Nothing is at this path.", field="path")
         return found
+
+    def get(self, path: bytes) -> Entry | None:
+        return self._entries.get(path)
 
     def open(self, entry: Entry) -> BinaryIO:
         return open(self._directory / entry.digest.hex(), "rb")
@@ -307,6 +313,9 @@ class Controls:
             "pickbox", self.leader, 3, len(nodes) // 2 + 1, self.leader is not None, nodes, 1
         )
 
+    def mark(self) -> object:
+        return self.leader, self.draining
+
     def transfer_leadership(self, target: str | None) -> str:
         if target == "node9":
             raise NotFound("No member is called node9.", field="target")
@@ -423,6 +432,9 @@ class Running:
     members: MembersOfOne
     upgrade: UpgradeOfOne
     metrics: Metrics
+    changes: FileChanges
+    observer: Observer
+    viewers: Viewers
     listeners: Listeners
 
     def client(self, method: str, target: str, **options: Any) -> Answer:
@@ -489,14 +501,28 @@ def build(settings: Settings, admin_tls: Callable[[], ssl.SSLContext] | None = N
         stopping=threading.Event(),
     )
     backups.start()
+    changes = FileChanges(files.get)
+    observer = Observer(control.cluster, control.mark, changes, threading.Event())
+    viewers = Viewers(control, observer, most=3)
     listeners = Listeners(
         settings,
-        create_client_app(files, control, metrics, settings),
+        create_client_app(files, control, observer, viewers, metrics, settings),
         create_admin_app(control, members, upgrade, backups, AdminTokens(settings), metrics),
         create_monitor_app(control, metrics.registry, metrics),
         admin_tls=admin_tls,
     )
-    return Running(settings, files, control, members, upgrade, metrics, listeners)
+    return Running(
+        settings,
+        files,
+        control,
+        members,
+        upgrade,
+        metrics,
+        changes,
+        observer,
+        viewers,
+        listeners,
+    )
 
 
 @contextmanager
@@ -508,6 +534,7 @@ def running(
     try:
         yield node
     finally:
+        node.viewers.close()
         node.listeners.stop(2)
 
 

@@ -17,13 +17,16 @@ from pickbox.http.monitoring import monitoring_blueprint
 from pickbox.http.peer import peer_blueprint
 from pickbox.http.raw_path import RawPaths
 from pickbox.http.upgrade import upgrade_blueprint
+from pickbox.http.watching import watching_blueprint
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from pickbox.admin_tokens import AdminTokens
     from pickbox.backup import Backups
+    from pickbox.http.event_stream import Viewers
     from pickbox.observability.metrics import Metrics
+    from pickbox.observability.observer import Observer
     from pickbox.seams import FileService, Membership, NodeControl, PeerService, Upgrade
     from pickbox.settings import Settings
 
@@ -31,12 +34,18 @@ _PACKAGE: Final = "pickbox.http"
 
 
 def create_client_app(
-    files: FileService, control: NodeControl, metrics: Metrics, settings: Settings
+    files: FileService,
+    control: NodeControl,
+    observer: Observer,
+    viewers: Viewers,
+    metrics: Metrics,
+    settings: Settings,
 ) -> Flask:
     """Files, the cluster's state, the dashboard and the API's description."""
     app = _flask("client", metrics, static_folder="static")
     app.register_blueprint(files_blueprint(files, settings.max_file_size))
     app.register_blueprint(cluster_blueprint(files, control))
+    app.register_blueprint(watching_blueprint(control, observer, viewers))
     app.register_blueprint(_openapi_blueprint())
     app.wsgi_app = RawPaths(app.wsgi_app)  # type: ignore[method-assign]
     return app

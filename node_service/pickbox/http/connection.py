@@ -25,7 +25,9 @@ from pickbox.http.problems import MEDIA_TYPE, HttpsRequired, document, name_of_s
 from pickbox.tls import alerted_cause, cause_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    Taker = Callable[[socket.socket, bool], None]
 
 log = logging.getLogger(__name__)
 
@@ -133,6 +135,11 @@ class Request(HTTPRequest):
             self.rfile = SizedBody(self.conn.rfile, length, send)
         self.server.gateway(self).respond()
         self.ensure_headers_sent()
+        if self.conn.taker is not None:
+            self.conn.wfile.flush()
+            self.conn.taken, self.conn.chunked = True, self.chunked_write
+            self.close_connection = True  # as far as cheroot is concerned
+            return
         if self.chunked_write:
             self.conn.wfile.write(b"0\r\n\r\n")
         self.conn.wfile.flush()
@@ -163,6 +170,9 @@ class Connection(HTTPConnection):
     Attributes:
         unread: the client may still be sending something that nobody will read.
         has_sent: whether a first byte has come: until then it occupies no worker thread.
+        taker: an application may set it in place of a body: it gets the socket once the headers
+            are out, and whether to send chunks; the worker thread is free then.
+        taken: the headers are out, and the socket is the taker's.
     """
 
     RequestHandlerClass = Request
@@ -172,6 +182,8 @@ class Connection(HTTPConnection):
         self.wfile = _SocketWriter(sock)
         self.unread = False
         self.has_sent = False
+        self.taker: Taker | None = None
+        self.taken = self.chunked = False
         self._plain = server.tls is not None
         self._secure_by = 0.0
 
@@ -235,6 +247,10 @@ class Connection(HTTPConnection):
 
         Never fails: what is raised here ends the worker thread, for which cheroot stops the server.
         """
+        if self.taken and self.taker is not None:
+            self.rfile.close()
+            self.taker(self.socket, self.chunked)
+            return
         if self.unread:
             with contextlib.suppress(OSError):
                 self.socket.shutdown(socket.SHUT_WR)

@@ -7,10 +7,15 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from pickbox.changes import Kind
+from pickbox.observability.history import SECONDS, Reading
 from pickbox.storage.paths import display, to_json
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pickbox.changes import Entry, Receipt
+    from pickbox.observability.events import Event
+    from pickbox.observability.history import Sample
     from pickbox.seams import Written
     from pickbox.status import ClusterStatus, Health
 
@@ -104,4 +109,37 @@ def cluster_document(cluster: ClusterStatus, node_id: str) -> dict[str, Any]:
         "total_bytes": figures.bytes if figures else 0,
         "error_rate": figures.replication_errors / done if figures and done else 0.0,
         "avg_repl_time": figures.replication_seconds_avg if figures else 0.0,
+    }
+
+
+def history_document(samples: Sequence[Sample], node_id: str) -> dict[str, Any]:
+    """Samples in columns: a list of times and, of each node, one list as long for each figure."""
+    nodes = sorted({name for sample in samples for name in sample.nodes})
+    absent = Reading()
+    return {
+        "node_id": node_id,
+        "seconds": SECONDS,
+        "times": [round(sample.at, 3) for sample in samples],
+        "nodes": {
+            name: {
+                field.name: [
+                    getattr(sample.nodes.get(name, absent), field.name) for sample in samples
+                ]
+                for field in dataclasses.fields(Reading)
+            }
+            for name in nodes
+        },
+    }
+
+
+def event_document(event: Event) -> dict[str, Any]:
+    """One thing that happened."""
+    found = event.finding
+    return {
+        "id": event.id,
+        "timestamp": round(event.at, 3),
+        "kind": found.kind,
+        "node_id": found.node_id or None,
+        "text": found.text,
+        "paths": list(found.paths),
     }

@@ -11,9 +11,7 @@ import os
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
-from cheroot.wsgi import Gateway_10
-
-from pickbox.http.server import Listener, Server
+from pickbox.http.server import Gateway, Listener, Server
 from pickbox.tls import identity_in
 
 if TYPE_CHECKING:
@@ -72,13 +70,11 @@ class _Accepted:
             self._waiting.popleft().close()
 
 
-class _Gateway(Gateway_10):
+class _Gateway(Gateway):
     """Tells the application who asks."""
 
-    req: Any
-
     def get_environ(self) -> dict[str, Any]:  # type: ignore[override]
-        environ: dict[str, Any] = super().get_environ()  # type: ignore[no-untyped-call]
+        environ: dict[str, Any] = super().get_environ()
         identity = identity_in(self.req.conn.socket.getpeercert())
         environ[PEER] = "" if identity is None else identity.node_id
         return environ

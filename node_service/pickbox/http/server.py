@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cheroot import wsgi
 from cheroot.workers.threadpool import ThreadPool, WorkerThread
+from cheroot.wsgi import Gateway_10
 
 from pickbox.http.connection import Connection
 from pickbox.ports import cannot_listen
@@ -119,6 +120,21 @@ class Listeners:
         self._servers.clear()
 
 
+CONNECTION: Final = "pickbox.connection"
+"""The `Connection` of a request, in its WSGI environment."""
+
+
+class Gateway(Gateway_10):
+    """Calls the application, and lets it have the connection."""
+
+    req: Any
+
+    def get_environ(self) -> dict[str, Any]:  # type: ignore[override]
+        environ: dict[str, Any] = super().get_environ()  # type: ignore[no-untyped-call]
+        environ[CONNECTION] = self.req.conn
+        return environ
+
+
 class Server(wsgi.Server):
     """One listener."""
 
@@ -139,6 +155,7 @@ class Server(wsgi.Server):
             request_queue_size=_BACKLOG,
             timeout=listener.timeout,
         )
+        self.gateway = Gateway
         self.name = listener.name
         self.tls = listener.tls
         self.requests = _Workers(self, min=listener.threads, max=listener.threads)

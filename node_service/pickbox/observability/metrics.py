@@ -353,6 +353,7 @@ class Metrics:
             bytes_replicated=int(total(self.bytes_replicated)),
             replication_errors=int(total(self.replication_errors)),
             replication_seconds_avg=seconds / count if count else 0.0,
+            replications=int(count),
             last_replication=total(self.last_replication) or None,
             conflicts=int(total(self.conflicts)),
             memory_bytes=memory,

@@ -69,7 +69,7 @@ class DiskGuard:
         return self._look()[1]
 
     def size(self) -> int:
-        """Bytes of the whole volume."""
+        """Bytes of the volume that this user may have, those in use included."""
         return self._look()[2]
 
     def _look(self) -> tuple[int, int, int]:
@@ -78,8 +78,9 @@ class DiskGuard:
         if now - looked_at >= FRESH_SECONDS:
             volume = os.statvfs(self._path)
             free = volume.f_bavail * volume.f_frsize
-            size = volume.f_blocks * volume.f_frsize
-            reserve = min(self._reserve_bytes, int(size * LARGEST_SHARE))
+            largest = int(volume.f_blocks * volume.f_frsize * LARGEST_SHARE)
+            reserve = min(self._reserve_bytes, largest)
+            size = (volume.f_blocks - volume.f_bfree + volume.f_bavail) * volume.f_frsize
             self._seen = (now, free, reserve, size)
         return free, reserve, size
 
