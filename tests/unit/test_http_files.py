@@ -412,3 +412,27 @@ def test_a_misspelt_parameter_never_means_another_request(node: Running) -> None
     assert node.client("DELETE", f"{FILES}kept?recursve=true").status == 400
     assert node.client("DELETE", f"{FILES}kept?recursive=yes").status == 400
     assert node.client("GET", f"{FILES}kept/file").status == 200
+
+
+def children(node: Running, query: str) -> list[str]:
+    """What is directly there, by pages of two."""
+    found: list[str] = []
+    cursor = ""
+    while True:
+        page = node.client("GET", f"/api/v1/files?recursive=false&limit=2{query}{cursor}").json
+        found += [entry["path"] for entry in page["entries"]]
+        if page["cursor"] is None:
+            return found
+        cursor = f"&cursor={page['cursor']}"
+
+
+def test_a_directory_is_listed_without_what_is_below_it(node: Running) -> None:
+    for path in ("a/1", "a/b/2", "a/b/c/3", "a-b", "a0", "z"):
+        assert node.put(f"tree/{path}", b"x").status == 201
+    for number in range(120):
+        node.put(f"tree/a/b/many-{number}", b"")
+    assert children(node, "&prefix=tree/") == ["tree/a", "tree/a-b", "tree/a0", "tree/z"]
+    assert children(node, "&prefix=tree/a/") == ["tree/a/1", "tree/a/b"]
+    assert children(node, "&prefix=nothing/") == []
+    assert {"tree"} <= set(children(node, ""))
+    assert "tree/a" not in children(node, "")

@@ -22,6 +22,7 @@ from pickbox.http.documents import (
     target_members,
     written_document,
 )
+from pickbox.http.listing import children
 from pickbox.http.parameters import Query
 from pickbox.http.problems import RangeNotSatisfiable, problem
 from pickbox.http.ranges import Span, is_not_modified, last_modified, requested_span
@@ -83,12 +84,15 @@ class _Reads:
         return self._content(entry, span, headers)
 
     def list(self) -> dict[str, Any]:
-        """A page of entries in path order."""
-        query = Query("prefix", "limit", "cursor")
+        """A page of entries in path order: all below a prefix, or what is directly there."""
+        query = Query("prefix", "limit", "cursor", "recursive")
         limit = query.integer("limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
         prefix = query.bytes("prefix")
         after = parameters.decode_cursor(query, prefix)
-        entries = self._files.page(prefix, after, limit + 1)
+        if query.choice("recursive", "true", "false") == "true":
+            entries = self._files.page(prefix, after, limit + 1)
+        else:
+            entries = children(self._files, prefix, after, limit + 1)
         shown = entries[:limit]
         more = len(entries) > limit
         return {
