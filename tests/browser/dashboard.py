@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from playwright.sync_api import ConsoleMessage, Locator, Page, Request
 
 REFRESH = 5.0
-"""Seconds between two looks of the page at its node."""
+"""Seconds between two samples, and between two questions of a page that has no event stream."""
 
-UNWELL = re.compile(r"net::ERR_|status of 503 .*/api/health\)")
+UNWELL = re.compile(r"net::ERR_|status of 503 .*/api/(health|events/stream)\)")
 """What Chromium writes to the console when a node is gone or not ready; no script can stop it."""
 
 _REPORT_VIOLATIONS = """
@@ -49,6 +49,8 @@ class Dashboard:
         self.page.on("console", self._heard)
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("request", self._asked)
+        # Playwright takes choosers over from the first listener on, and not at once.
+        self.page.on("filechooser", lambda _: None)
         self.page.goto(self.node.client + "/")
         expect(self.updated).to_contain_text("Updated")
 
@@ -60,6 +62,12 @@ class Dashboard:
         address = urlsplit(request.url)
         if f"{address.scheme}://{address.netloc}" != self.node.client:
             self.strangers.append(request.url)
+
+    def forgive(self, refusal: str) -> None:
+        """Chromium's complaint that a request got the answer that the test is about."""
+        found = [complaint for complaint in self.complaints if refusal in complaint]
+        assert found, f"nothing was refused with {refusal}"
+        self.complaints[:] = [c for c in self.complaints if c not in found]
 
     @property
     def updated(self) -> Locator:
@@ -87,8 +95,31 @@ class Dashboard:
 
     def figure(self, node: Node, name: str) -> str:
         """A figure on a node's card."""
-        pair = self.card(node).locator(".figures > div").filter(has_text=name)
-        return pair.locator("dd").inner_text()
+        pair = self.card(node).locator("dl > div").filter(has_text=name)
+        return pair.locator("dd").first.inner_text()
+
+    def event(self, kind: str) -> Locator:
+        """The events of a kind, newest first."""
+        return self.page.locator(f"#events li[data-kind={kind}]")
+
+    def graph(self, title: str) -> Locator:
+        """A graph, with its figures above it."""
+        return self.page.locator("figure.graph").filter(
+            has=self.page.get_by_role("heading", name=title)
+        )
+
+    def row(self, name: str) -> Locator:
+        """A row of the files browser."""
+        cell = self.page.get_by_role("rowheader", name=name, exact=True)
+        return self.page.locator("#entries tr").filter(has=cell)
+
+    def upload(self, name: str, content: bytes) -> Locator:
+        """Choose a file for upload; returns what is said of it."""
+        with self.page.expect_file_chooser() as chosen:
+            self.page.get_by_role("button", name="Upload files").click()
+        file = {"name": name, "mimeType": "application/octet-stream", "buffer": content}
+        chosen.value.set_files(files=[file])
+        return self.page.locator("#uploads li").filter(has_text=name).first
 
     def leaders(self) -> list[str]:
         """The nodes whose card says that they lead."""
@@ -113,4 +144,5 @@ class Dashboard:
     def picture(self, path: Path) -> None:
         """Save all of the page as an image."""
         path.parent.mkdir(exist_ok=True)
+        self.page.evaluate("scrollTo(0, 0)")  # the bar at the top is wherever the page is scrolled
         self.page.screenshot(path=path, full_page=True)

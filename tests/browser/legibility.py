@@ -1,11 +1,11 @@
-"""What can be measured of how a page reads: contrast (WCAG 2.2, 1.4.3) and width."""
+"""What can be measured of how a page reads: contrast (WCAG 2.2, 1.4.3 and 1.4.11) and width."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Locator, Page
 
 # The colour of each visible text and of the ground under it, both as they reach the screen:
 # translucent grounds are blended, and a grey filter on an ancestor is applied to both.
@@ -56,6 +56,55 @@ _POOR_CONTRAST = """
 }
 """
 
+# The lines of the graphs, whose colours the style sheet names, on the ground under them.
+_LINE_CONTRAST = """
+() => {
+  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const read = (colour) => {
+    canvas.fillStyle = colour;
+    canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3);
+  };
+  const light = (colour) => {
+    const [r, g, b] = colour.map((c) =>
+      c / 255 <= 0.04045 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const style = getComputedStyle(document.documentElement);
+  const named = (name) => light(read(style.getPropertyValue(name)));
+  const under = named("--surface");
+  return Array.from({ length: 6 }, (_, i) => {
+    const [high, low] = [named(`--series-${i}`), under].sort((a, b) => b - a);
+    return (high + 0.05) / (low + 0.05);
+  });
+}
+"""
+
+# How many pixels of a canvas have about the colour of one of three nodes' lines: the lines of nodes
+# that do the same hide each other.
+_DRAWN = """
+(figure) => {
+  const { width, height } = figure.querySelector("canvas");
+  const copy = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
+  const style = getComputedStyle(document.documentElement);
+  const colours = [0, 1, 2].map((i) => {
+    copy.fillStyle = style.getPropertyValue(`--series-${i}`);
+    copy.fillRect(0, 0, 1, 1);
+    return copy.getImageData(0, 0, 1, 1).data;
+  });
+  copy.clearRect(0, 0, width, height);
+  copy.drawImage(figure.querySelector("canvas"), 0, 0);
+  const { data } = copy.getImageData(0, 0, width, height);
+  const off = (i, wanted) =>
+    [0, 1, 2].reduce((sum, part) => sum + Math.abs(data[i + part] - wanted[part]), 0);
+  let found = 0;
+  for (let i = 0; i < data.length; i += 4) {
+    if (data[i + 3] > 128 && colours.some((wanted) => off(i, wanted) < 60)) found += 1;
+  }
+  return found;
+}
+"""
+
 _TOO_WIDE = """
 () => {
   const width = document.documentElement.clientWidth;
@@ -77,6 +126,18 @@ def poor_contrast(page: Page, least: float = 4.5) -> list[str]:
     assert found["measured"] > 60, f"only {found['measured']} texts were there to be measured"
     poor: list[str] = found["poor"]
     return poor
+
+
+def faint_lines(page: Page, least: float = 3.0) -> list[str]:
+    """The colours of lines whose contrast is below `least` (WCAG 2.2, 1.4.11)."""
+    found: list[float] = page.evaluate(_LINE_CONTRAST)
+    return [f"series {i}: {ratio:.2f}" for i, ratio in enumerate(found) if ratio < least]
+
+
+def pixels_drawn(graph: Locator) -> int:
+    """How many pixels of the nodes' lines there are in a graph."""
+    found: int = graph.evaluate(_DRAWN)
+    return found
 
 
 def too_wide(page: Page) -> list[str]:

@@ -9,17 +9,20 @@ from typing import TYPE_CHECKING
 import pytest
 from cluster import Cluster, wait_until
 from dashboard import REFRESH
-from legibility import poor_contrast, too_wide
+from legibility import faint_lines, poor_contrast, too_wide
 from playwright.sync_api import expect
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from playwright.sync_api import Page
 
     from conftest import Opener
 
 pytestmark = pytest.mark.cluster
 
 WIDE = {"width": 1280, "height": 900}
+MIDDLE = {"width": 820, "height": 1100}
 NARROW = {"width": 360, "height": 740}
 CONFLICT = "<img src=x onerror=alert(1)>.sync-conflict-20260101-120000-node2.txt"
 
@@ -66,6 +69,9 @@ def test_a_killed_leader_is_told_and_another_one_shown(
     assert page.leaders() == [killed.node_id]
     killed.kill()
     successor = cluster.leader()
+    led = page.event("leader_changed").filter(has_text=f"{successor.node_id} leads")
+    expect(led).not_to_have_count(0)
+    expect(page.event("node_down").first).to_contain_text(killed.node_id)
     page.wait_verdict("1 node needs attention")
     expect(page.card(killed).locator(".state")).to_have_text("Not reachable")
     expect(page.card(killed).locator(".reasons")).to_have_text(re.compile(r"\w+ \w+"))
@@ -123,7 +129,9 @@ def test_every_text_has_enough_contrast(
     page.wait_verdict("Healthy")
     page.page.locator("summary").click()
     expect(page.page.locator("#conflict-list")).to_contain_text(re.compile("There are|from"))
+    expect(page.page.locator("figure.graph").first).to_be_visible()
     assert poor_contrast(page.page) == []
+    assert faint_lines(page.page) == []
     if scheme == "dark":
         page.picture(pictures / "dashboard-dark.png")
     ground = page.page.evaluate("getComputedStyle(document.body).backgroundColor")
@@ -139,8 +147,12 @@ def test_a_narrow_screen_needs_no_sideways_scrolling(
     page = open_dashboard(cluster["node1"], viewport=NARROW)
     page.page.locator("summary").click()
     expect(page.page.locator("#conflict-list")).to_contain_text("very-long-name")
-    assert too_wide(page.page) == []
-    page.picture(pictures / "dashboard-narrow.png")
+    page.row("deep/").get_by_role("button").click()
+    expect(page.row("deep/")).to_have_count(1)
+    for width, name in ((NARROW, "narrow"), (MIDDLE, "middle")):
+        page.page.set_viewport_size(width)
+        wait_until(lambda: too_wide(page.page) == [], "everything fits", seconds=5)
+        page.picture(pictures / f"dashboard-{name}.png")
 
 
 def test_names_from_the_folder_are_text_and_never_markup(
@@ -175,17 +187,26 @@ FOCUSED = """
 """
 
 
+def is_to_be_seen(page: Page) -> bool:
+    focused = page.evaluate(FOCUSED)
+    return bool(focused["inside"] and focused["on_top"])
+
+
 def test_the_keyboard_reaches_everything_with_a_visible_focus(
     cluster: Cluster, open_dashboard: Opener
 ) -> None:
-    page = open_dashboard(cluster["node1"], viewport=WIDE).page
+    dashboard = open_dashboard(cluster["node1"], viewport=WIDE)
+    expect(dashboard.verdict).to_have_text("Healthy", timeout=20_000)
+    expect(dashboard.page.locator("#files-status")).to_contain_text("entries")
+    page = dashboard.page
     everything = page.evaluate(FOCUSABLE)
     assert len(everything) > 10
     reached = []
     for _ in everything:
         page.keyboard.press("Tab")
         # The skip link slides in, and the browser scrolls to what has the focus.
-        page.wait_for_function(f"() => {{ const f = ({FOCUSED})(); return f.inside && f.on_top; }}")
+        name = page.evaluate(FOCUSED)["name"]
+        wait_until(lambda: is_to_be_seen(page), f"{name!r} is to be seen when it has the focus", 5)
         focused = page.evaluate(FOCUSED)
         assert focused["outline"] >= 2, f"{focused['name']} has the focus, and nothing shows it"
         reached.append(focused["name"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import TYPE_CHECKING
 
@@ -95,3 +96,15 @@ def test_the_dashboard_runs_no_script_but_its_own(node: Running) -> None:
 def test_the_dashboard_never_takes_data_for_markup(node: Running) -> None:
     script = node.client("GET", "/static/dashboard.js").content.decode()
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", script)
+
+
+def test_what_others_made_is_served_as_they_published_it(node: Running) -> None:
+    """uPlot 1.6.32, as docs/architecture.md says; its license lies beside it."""
+    published = {
+        "uPlot.iife.min.js": "19c8d4c6ad88929a79f4ae49d6f7161566dfd0ba3d15cc495e974f787eb78f1f",
+        "uPlot.min.css": "df630c6a8d6f8eeaff264b50f73ce5b114f646ffd9a0bb74f049b0a00135fa04",
+    }
+    served = {name: node.client("GET", f"/static/vendor/uplot/{name}") for name in published}
+    digests = {name: hashlib.sha256(answer.content).hexdigest() for name, answer in served.items()}
+    assert digests == published
+    assert b"MIT License" in node.client("GET", "/static/vendor/uplot/LICENSE").content

@@ -1,0 +1,78 @@
+// The samples that the node keeps, as far as this page has them.
+
+const KEPT = 720;
+
+export class History {
+  #node = "";
+  #seconds = 5;
+  times = [];
+  nodes = {}; // node id -> figure -> a value a time; null is not known
+
+  // The whole second before the last sample: from there on more is wanted.
+  get since() {
+    return this.times.length ? Math.floor(this.times.at(-1)) : 0;
+  }
+
+  // Takes in what is later than the last sample; false if more is to be asked for first: `complete`
+  // says that this is all there is.
+  add(told, complete = false) {
+    if (told.node_id !== this.#node) {
+      const other = this.#node !== "";
+      this.#forget(told);
+      if (other && !complete) return false;
+    }
+    const last = this.times.at(-1) ?? 0;
+    const first = told.times.findIndex((time) => time > last);
+    if (first < 0) return true;
+    const whole = !last || told.times[first] - last < 2.5 * this.#seconds;
+    if (!whole && !complete && told.times.length === 1) return false;
+    for (let i = first; i < told.times.length; i += 1) this.#append(told, i);
+    this.#trim();
+    return true;
+  }
+
+  // What the newest sample says, by node.
+  latest() {
+    const readings = {};
+    for (const [node, figures] of Object.entries(this.nodes)) {
+      readings[node] = {};
+      for (const [name, values] of Object.entries(figures)) readings[node][name] = values.at(-1);
+    }
+    return readings;
+  }
+
+  // Another node of the cluster has another history.
+  #forget(told) {
+    this.#node = told.node_id;
+    this.#seconds = told.seconds;
+    this.times = [];
+    this.nodes = {};
+  }
+
+  #append(told, i) {
+    this.times.push(told.times[i]);
+    for (const [node, figures] of Object.entries(told.nodes)) {
+      this.nodes[node] ??= {};
+      for (const name of Object.keys(figures)) {
+        this.nodes[node][name] ??= Array(this.times.length - 1).fill(null);
+      }
+    }
+    for (const [node, figures] of Object.entries(this.nodes)) {
+      for (const [name, values] of Object.entries(figures)) {
+        values.push(told.nodes[node]?.[name]?.[i] ?? null);
+      }
+    }
+  }
+
+  #trim() {
+    const surplus = this.times.length - KEPT;
+    if (surplus <= 0) return;
+    this.times.splice(0, surplus);
+    for (const [node, figures] of Object.entries(this.nodes)) {
+      for (const values of Object.values(figures)) values.splice(0, surplus);
+      if (Object.values(figures).every((values) => values.every((value) => value === null))) {
+        delete this.nodes[node]; // it left the cluster an hour ago
+      }
+    }
+  }
+}
