@@ -111,6 +111,34 @@ def test_an_id_of_another_node_gets_all_that_is_kept(node: Running) -> None:
     assert [event["node_id"] for event in kept] == ["node2"]
 
 
+@pytest.mark.parametrize("number", ["1" * 5000, "\u0661", "-1", ""])
+def test_what_is_no_event_of_this_node_gets_all_and_harms_nothing(
+    node: Running, number: str
+) -> None:
+    node.control.leader = "node2"
+    node.observer.look()
+    run = node.observer.events.latest()[0].id.partition("-")[0]
+    for _ in range(40):  # more than there are workers
+        follower = Follower(node, **{"Last-Event-ID": f"{run}-{number}".encode().decode("latin-1")})
+        assert follower.next("event")["node_id"] == "node2"
+        follower.connection.close()
+        follower.answer.close()
+    assert node.client("GET", "/api/cluster").status == 200
+
+
+def test_a_connection_that_nobody_can_take_is_closed_and_the_next_one_served(
+    node: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("on purpose")
+
+    monkeypatch.setattr(node.viewers, "take", fail)
+    for _ in range(40):
+        with pytest.raises(EOFError):
+            Follower(node).message()
+    assert node.client("GET", "/api/cluster").status == 200
+
+
 def test_followers_take_no_worker_and_one_too_many_is_refused(node: Running) -> None:
     followers = [Follower(node) for _ in range(3)]
     refused = node.client("GET", STREAM)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 
+import pytest
+
 from pickbox.changes import Entry, Kind
 from pickbox.observability.events import FILE_EVENTS_KEPT, KEPT, Events, Finding, differences
 from pickbox.observability.file_changes import FileChanges
@@ -80,6 +82,13 @@ def test_the_ring_forgets_the_oldest() -> None:
     assert [sample.at for sample in history.since(3.0)] == [4.0]
 
 
+def test_after_the_clock_was_put_back_times_still_rise() -> None:
+    history = History()
+    for at in (1.0, 6.0, 11.0, 5.0):
+        history.add(at, [node()])
+    assert [sample.at for sample in history.since(0.0)] == [1.0, 5.0]
+
+
 def test_what_happened_between_two_pictures_is_told() -> None:
     here, there = node(), node("node2")
     both = cluster(here, there)
@@ -141,8 +150,11 @@ class Asked:
         self.mark: object = 0
         self.looking = False
         self.files = 0
+        self.fails = False
 
     def cluster(self) -> ClusterStatus:
+        if self.fails:
+            raise OSError("on purpose")
         self.times += 1
         return cluster(node())
 
@@ -168,6 +180,20 @@ def test_the_others_are_asked_when_something_changes_here_and_else_for_samples()
         made.look()
     assert asked.times == at_first + 3
     assert len(made.history.since(0)) == 1
+
+
+def test_what_could_not_be_told_is_told_later() -> None:
+    asked, changes = Asked(), FileChanges(lambda path: None)
+    made = observer(asked, changes)
+    made.look()
+    asked.looking = True
+    changes.note([b"a"])
+    asked.fails = True
+    with pytest.raises(OSError, match="on purpose"):
+        made.look()
+    asked.fails = False
+    made.look()
+    assert asked.files == 1
 
 
 def test_changed_files_are_told_at_once_only_if_somebody_looks() -> None:

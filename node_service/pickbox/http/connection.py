@@ -248,8 +248,7 @@ class Connection(HTTPConnection):
         Never fails: what is raised here ends the worker thread, for which cheroot stops the server.
         """
         if self.taken and self.taker is not None:
-            self.rfile.close()
-            self.taker(self.socket, self.chunked)
+            self._hand_over(self.taker)
             return
         if self.unread:
             with contextlib.suppress(OSError):
@@ -259,6 +258,14 @@ class Connection(HTTPConnection):
         try:
             super().close()
         except OSError:  # a client that resets before its handshake leaves no socket to shut down
+            self.socket.close()
+
+    def _hand_over(self, taker: Taker) -> None:
+        try:
+            self.rfile.close()
+            taker(self.socket, self.chunked)
+        except Exception as error:  # whatever it was, the listener goes on
+            log.exception("connection_not_taken", extra={"fields": {"why": str(error)}})
             self.socket.close()
 
 

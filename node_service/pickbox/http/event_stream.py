@@ -35,6 +35,9 @@ MOST_VIEWERS: Final = 64
 _UNSENT_BYTES: Final = 256 * 1024
 """What waits for a viewer that reads slowly; with more it is dropped."""
 
+_SILENT_MILLISECONDS: Final = 30_000
+"""A viewer whose machine acknowledges nothing for so long has gone without a word (RFC 5482)."""
+
 _BEGIN: Final = b"retry: 3000\n\n"
 """Milliseconds after which a browser that lost its connection comes again."""
 
@@ -63,7 +66,10 @@ class Viewers:
             TooManyViewers: it may not.
         """
         with self._lock:
-            self._viewers = [viewer for viewer in self._viewers if not viewer.has_left()]
+            gone = [viewer for viewer in self._viewers if viewer.has_left()]
+            self._viewers = [viewer for viewer in self._viewers if viewer not in gone]
+            for viewer in gone:
+                viewer.close()
             if len(self._viewers) >= self._most:
                 raise TooManyViewers(
                     f"{self._most} viewers follow the events of this node already, which is as "
@@ -121,6 +127,8 @@ class _Viewer:
         self._chunked = chunked
         self._unsent = b""
         sock.setblocking(False)
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _SILENT_MILLISECONDS)
 
     def send(self, messages: bytes) -> bool:
         """Send as much as goes; False if the viewer is gone, or too slow."""

@@ -20,6 +20,9 @@ KEPT: Final = 100
 FILE_EVENTS_KEPT: Final = 20
 """Of those about files, so that a busy folder does not push the others out."""
 
+_LONGEST_NUMBER: Final = 18
+"""Digits of an event's number; what a client sends with more is none of ours, and costs no time."""
+
 FILES_CHANGED: Final = "files_changed"
 
 
@@ -65,7 +68,8 @@ class Events:
     def after(self, event_id: str) -> list[Event]:
         """What came after `event_id`; all that are kept, if that is not one of this node's."""
         run, _, number = event_id.partition("-")
-        if run != self._run or not number.isdecimal():
+        is_number = number.isascii() and number.isdecimal() and len(number) <= _LONGEST_NUMBER
+        if run != self._run or not is_number:
             return self.latest()
         return [event for event in self.latest() if _number(event) > int(number)]
 

@@ -60,6 +60,8 @@ class History:
         sample = Sample(at, readings)
         self._before = now
         with self._lock:
+            while self._samples and self._samples[-1].at >= at:  # the clock was put back
+                self._samples.pop()
             self._samples.append(sample)
         return sample
 
@@ -88,9 +90,9 @@ def _reading(node: NodeStatus, before: NodeStatus | None) -> Reading:
     return Reading(
         lag=known.lag,
         commits_per_second=round(max(0, node.commit_index - before.commit_index) / seconds, 2),
-        bytes_per_second=round((figures.bytes_replicated - old.bytes_replicated) / seconds),
+        bytes_per_second=round(max(0, figures.bytes_replicated - old.bytes_replicated) / seconds),
         replication_seconds=_mean_since(figures, old),
-        cpu_percent=round(100 * (figures.cpu_seconds - old.cpu_seconds) / seconds, 1),
+        cpu_percent=round(100 * max(0, figures.cpu_seconds - old.cpu_seconds) / seconds, 1),
         memory_bytes=known.memory_bytes,
         disk_used_percent=known.disk_used_percent,
     )

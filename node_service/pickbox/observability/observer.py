@@ -80,6 +80,7 @@ class Observer:
         self._next_files = 0.0
         self._next_look = 0.0
         self._looks = 0
+        self._findings: list[Finding] = []  # not told yet
 
     def tell(self, onlooker: Onlooker) -> None:
         """Have `onlooker` told of every observation, in the observer's thread."""
@@ -100,8 +101,9 @@ class Observer:
         """Take a sample if it is time, and see what happened."""
         now, mark = time.monotonic(), self._mark()
         watched = any(onlooker.looking for onlooker in self._onlookers)
-        due, findings = now >= self._next_sample, self._file_findings(now, watched)
-        if mark != self._seen or findings:
+        due = now >= self._next_sample
+        self._findings += self._file_findings(now, watched)
+        if mark != self._seen or self._findings:
             self._seen, self._looks = mark, _LOOKS_AFTER_A_CHANGE
         if not (due or self._looks or (watched and now >= self._next_look)):
             return
@@ -112,6 +114,7 @@ class Observer:
         if due:
             sample = self.history.add(time.time(), cluster.nodes)
             self._next_sample = now + SECONDS - self._tick / 2
+        findings, self._findings = self._findings, []
         self._tell(cluster, sample, findings)
 
     def _file_findings(self, now: float, watched: bool) -> list[Finding]:
