@@ -61,7 +61,8 @@ export class Feed {
         ask(`/api/history?since=${this.#since()}`),
         ask("/api/events"),
       ]);
-      this.#show.events(latest.events, latest.node_id);
+      // The stream tells events, and behind a balancer another node may have answered.
+      if (!this.live) this.#show.events(latest.events);
       this.#show.state({ cluster, health, history }, this.live);
     } catch (error) {
       this.#show.silence(error);
@@ -74,12 +75,20 @@ export class Feed {
   #askAgain() {
     clearTimeout(this.#timer);
     if (document.visibilityState !== "visible") return;
-    this.#timer = setTimeout(() => (this.live ? this.#askAgain() : this.refresh()), REFRESH_MS);
+    this.#timer = setTimeout(() => {
+      if (this.live) return this.#askAgain();
+      // A machine that slept may have a stream that is open and silent for ever.
+      if (this.#source?.readyState === EventSource.OPEN) this.#open();
+      return this.refresh();
+    }, REFRESH_MS);
   }
 
   #open() {
     this.#close();
     const source = new EventSource("/api/events/stream");
+    source.addEventListener("open", () => {
+      this.#heard = Date.now();
+    });
     source.addEventListener("state", (message) => {
       this.#heard = Date.now();
       this.#show.state(JSON.parse(message.data), true);

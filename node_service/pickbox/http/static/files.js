@@ -33,7 +33,8 @@ export function currentDirectory() {
 export function filesChanged(events) {
   clearTimeout(again);
   again = setTimeout(readAgain, AGAIN_MS);
-  if (events.some((event) => event.kind === "conflict")) part("conflicts").classList.add("news");
+  if (!events.some((event) => event.kind === "conflict")) return;
+  part("conflicts").classList.add("news");
   if (part("conflicts").open) showConflicts();
 }
 

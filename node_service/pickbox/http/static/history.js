@@ -3,7 +3,6 @@
 const KEPT = 720;
 
 export class History {
-  #node = "";
   #seconds = 5;
   times = [];
   nodes = {}; // node id -> figure -> a value a time; null is not known
@@ -14,13 +13,10 @@ export class History {
   }
 
   // Takes in what is later than the last sample; false if more is to be asked for first: `complete`
-  // says that this is all there is.
+  // says that this is all there is. Behind a balancer another node may tell: each has samples of all.
   add(told, complete = false) {
-    if (told.node_id !== this.#node) {
-      const other = this.#node !== "";
-      this.#forget(told);
-      if (other && !complete) return false;
-    }
+    this.#seconds = told.seconds;
+    if (!this.times.length && !complete && told.times.length === 1) return false;
     const last = this.times.at(-1) ?? 0;
     const first = told.times.findIndex((time) => time > last);
     if (first < 0) return true;
@@ -39,14 +35,6 @@ export class History {
       for (const [name, values] of Object.entries(figures)) readings[node][name] = values.at(-1);
     }
     return readings;
-  }
-
-  // Another node of the cluster has another history.
-  #forget(told) {
-    this.#node = told.node_id;
-    this.#seconds = told.seconds;
-    this.times = [];
-    this.nodes = {};
   }
 
   #append(told, i) {

@@ -49,7 +49,9 @@ function add(file, directory, stored) {
   };
   const list = part("uploads");
   list.prepend(upload.item);
-  while (list.childElementCount > SHOWN) list.lastElementChild.remove();
+  // What waits, or asks something, stays in view.
+  const ended = [...list.querySelectorAll("[data-ended]")];
+  while (list.childElementCount > SHOWN && ended.length) ended.pop().remove();
   list.hidden = false;
   enqueue(upload, { "If-None-Match": "*" });
 }
@@ -66,6 +68,7 @@ async function send(upload, condition) {
     else if (answer.status >= 400) say(upload, answer.document?.detail ?? "was refused", "bad");
     else {
       say(upload, "stored", "ok");
+      upload.item.dataset.ended = "";
       upload.stored();
     }
   } catch {
@@ -83,6 +86,7 @@ function askToReplace(upload) {
   const keep = answer("Keep it", () => {
     choices.remove();
     say(upload, "left as it was", "idle");
+    upload.item.dataset.ended = "";
   });
   const choices = make("span", "choices", replace, keep);
   upload.item.append(choices);
