@@ -281,6 +281,7 @@ class Control:
     def fill_metrics(self) -> None:
         """Bring the gauges that mirror live state up to date."""
         metrics, counts = self._metrics, self._consensus.transport_counts()
+        metrics.ready.set(self.health().ready)  # first: what follows may fail, as with a bad disk
         metrics.set_status(self._consensus.status())
         metrics.set_log(self._consensus.figures())
         metrics.level.set(self._catalog.level)
@@ -299,7 +300,6 @@ class Control:
         metrics.disk_free_bytes.set(self._disk.free())
         metrics.disk_reserve_bytes.set(self._disk.reserve())
         metrics.disk_size_bytes.set(self._disk.size())
-        metrics.ready.set(self.health().ready)
 
     # -- operations -------------------------------------------------------------------------
 

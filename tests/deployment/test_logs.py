@@ -30,7 +30,7 @@ PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 
 # What the distribution's configuration has, but for logs of the machine.
 MAIN = """
-global(workDirectory="{directory}/spool" maxMessageSize="64k")
+global(workDirectory="{directory}/spool")
 module(load="imuxsock" SysSock.Use="off")
 include(file="{directory}/conf.d/*.conf")
 """
