@@ -198,16 +198,21 @@ def test_no_second_cluster_is_made_because_hosts_cannot_be_reached(deployment: D
     assert deployment.pids() == before
 
 
-def test_a_dead_node_is_replaced_though_its_host_cannot_be_reached(deployment: Deployment) -> None:
+def test_a_dead_node_is_replaced_though_its_host_and_prometheus_cannot_be_reached(
+    deployment: Deployment,
+) -> None:
     add(deployment, "node4")
     deployment.nodes["node1"] |= UNREACHABLE
+    watcher = dict(deployment.watchers["watcher"])
+    deployment.watchers["watcher"] |= UNREACHABLE
     kill(deployment, "node1")
     with writing(deployment, "node2", "node3") as answers:
         run = deployment.play("replace_node", "--extra-vars=pickbox_dead=node1")
     assert run.code == 0, run.output
     assert set(answers) == {201}
     assert members(deployment, "node2") == dict.fromkeys(("node2", "node3", "node4"), "voter")
-    assert watched(deployment) == ["node2", "node3", "node4"]
+    assert "watcher cannot be reached, and its Prometheus still watches" in told(run)
+    deployment.watchers["watcher"] = watcher
     del deployment.nodes["node1"]
 
 
