@@ -169,7 +169,7 @@ def test_names_from_the_folder_are_text_and_never_markup(
 FOCUSABLE = """
 () => [...document.querySelectorAll("a[href], button, input, select, summary, [tabindex]")]
   .filter((element) => element.tabIndex >= 0 && element.checkVisibility())
-  .map((element) => element.textContent.trim())
+  .map((element) => element.getAttribute("aria-labelledby") ?? element.textContent.trim())
 """
 FOCUSED = """
 () => {
@@ -178,7 +178,7 @@ FOCUSED = """
   const box = element.getBoundingClientRect();
   const middle = [box.x + box.width / 2, box.y + box.height / 2];
   return {
-    name: element.textContent.trim(),
+    name: element.getAttribute("aria-labelledby") ?? element.textContent.trim(),
     outline: style.outlineStyle === "none" ? 0 : parseFloat(style.outlineWidth),
     inside: box.top >= 0 && box.left >= 0 && box.bottom <= innerHeight && box.right <= innerWidth,
     on_top: element.contains(document.elementFromPoint(...middle)),
