@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from contextlib import ExitStack, contextmanager
@@ -15,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import urllib3
 import yaml
-from deployed import Run
+from deployed import Run, run_playbook
 from ports import free_ports
 
 if TYPE_CHECKING:
@@ -107,21 +104,12 @@ class Balancers:
 
     def play(self, name: str, *arguments: str, **extra: object) -> Run:
         """Run a playbook of the collection, or one of ours by its path, on this inventory."""
-        done = subprocess.run(
-            [
-                f"{os.path.dirname(sys.executable)}/ansible-playbook",
-                f"--inventory={self._inventory()}",
-                *(f"--extra-vars={key}={value}" for key, value in extra.items()),
-                *arguments,
-                name if "/" in name else f"pickbox.cluster.{name}",
-            ],
-            env={**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_INJECT_FACT_VARS": "false"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
+        return run_playbook(
+            self._inventory(),
+            *(f"--extra-vars={key}={value}" for key, value in extra.items()),
+            *arguments,
+            name if "/" in name else f"pickbox.cluster.{name}",
         )
-        return Run(done.returncode, done.stdout + done.stderr)
 
     def succeed(self, name: str, *arguments: str, **extra: object) -> Run:
         """The same, for a run that has no reason to fail."""

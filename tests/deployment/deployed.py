@@ -38,6 +38,23 @@ class Run:
         return {node: int(count) for node, count in found}
 
 
+def run_playbook(inventory: Path, *arguments: str) -> Run:
+    """Run ansible-playbook of this clone on an inventory; the playbook is among the arguments."""
+    done = subprocess.run(
+        [
+            f"{os.path.dirname(sys.executable)}/ansible-playbook",
+            f"--inventory={inventory}",
+            *arguments,
+        ],
+        env={**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_INJECT_FACT_VARS": "false"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return Run(done.returncode, done.stdout + done.stderr)
+
+
 @dataclass(frozen=True)
 class Deployment:
     """A home, an inventory, and the collection as its artifact installs it, far from any clone."""

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from authority import Authority
 from cluster import wait_until
-from deployed import Run
+from deployed import Run, run_playbook
 from ports import free_ports
 
 if TYPE_CHECKING:
@@ -80,20 +80,7 @@ class Logs:
         return [json.loads(line) for line in lines]
 
     def play(self, *arguments: str) -> Run:
-        done = subprocess.run(
-            [
-                f"{os.path.dirname(sys.executable)}/ansible-playbook",
-                f"--inventory={self._inventory()}",
-                *arguments,
-                "pickbox.cluster.logs",
-            ],
-            env={**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_INJECT_FACT_VARS": "false"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return Run(done.returncode, done.stdout + done.stderr)
+        return run_playbook(self._inventory(), *arguments, "pickbox.cluster.logs")
 
     @contextmanager
     def running(self) -> Iterator[None]:
