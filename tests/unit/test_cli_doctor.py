@@ -127,6 +127,13 @@ def test_good_settings_with_free_ports_pass(config: Config) -> None:
     assert all(found[f"{name} {port}"]["detail"] == "free" for name, port in config.ports.items())
 
 
+def test_a_probe_asks_the_node_that_its_settings_describe(node: Node, config: Config) -> None:
+    settings = {**SECRETS, "PICKBOX_CONFIG": str(config.file)}
+    assert pickbox_command("doctor", "--probe", env=settings) == Ran(1, b"", "")
+    settings["PICKBOX_MONITOR_PORT"] = node.monitor_url.rpartition(":")[2]
+    assert pickbox_command("doctor", "--probe", env=settings) == Ran(0, b"", "")
+
+
 def test_a_certificate_that_ends_soon_is_a_warning_and_a_bad_one_a_failure(config: Config) -> None:
     tls = Authority(config.file.parent / "tls")
     tls.issue("node1")

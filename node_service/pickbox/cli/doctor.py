@@ -29,6 +29,8 @@ PROBE_TIMEOUT = 5.0
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
+    envvar="PICKBOX_CONFIG",
+    show_envvar=True,
     help="Check these settings too (node.toml), with directories and ports, on the node's machine.",
 )
 @click.option("--probe", is_flag=True, help="Print nothing; exit 0 if the node is ready, else 1.")
