@@ -6,9 +6,15 @@ wrong, 69 no node could be reached, 78 the configuration is wrong. `pickbox.cli.
 names them.
 """
 
+import os
+import signal
+import sys
+
 from pickbox.cli.app import app
 
 
 def main() -> None:
     """Run the command line; always ends in `SystemExit`."""
+    if os.getpid() == 1:  # of a container: the kernel drops a signal there that nobody handles
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     app(prog_name="pickbox")
