@@ -66,7 +66,7 @@ def test_programs_that_the_tests_need_are_told_before_anything_is_tested(tmp_pat
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr.endswith(
-        "get them with: apt-get install debootstrap nginx prometheus "
+        "get them with: apt-get install debootstrap docker-compose nginx prometheus "
         "prometheus-alertmanager restic rsyslog\n"
     )
 
