@@ -71,6 +71,35 @@ def test_programs_that_the_tests_need_are_told_before_anything_is_tested(tmp_pat
     )
 
 
+def test_a_run_goes_on_after_a_failure_and_ends_with_what_failed(tmp_path: Path) -> None:
+    for directory in ("tools", "bin", "molecule/default"):
+        (tmp_path / directory).mkdir(parents=True)
+    (tmp_path / "molecule/default/molecule.yml").touch()
+    shutil.copy(ROOT / "tools/test", tmp_path / "tools/test")
+    put_command(tmp_path / "tools", "lint", "echo all good")
+    put_command(tmp_path / "tools", "molecule", "seq 100; echo the scenario broke; exit 3")
+    put_command(
+        tmp_path / "bin",
+        "python",
+        "echo 'E   assert 1 == 2'; echo more; echo 'FAILED tests/test_it.py::test_it'; exit 1",
+    )
+    done = run(str(tmp_path / "tools/test"), PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    assert done.returncode == 1
+    end = re.sub(" +[0-9]+ s ", " 0 s ", done.stdout.partition("==== what failed")[2]).splitlines()
+    assert end[:3] == [
+        ": artifacts/logs/pytest.log",
+        "E   assert 1 == 2",
+        "FAILED tests/test_it.py::test_it",
+    ]
+    assert end[-5:] == [
+        "the scenario broke",
+        "==== summary",
+        "lint 0 s  passed",
+        "pytest 0 s  FAILED (exit 1), artifacts/logs/pytest.log",
+        "molecule default 0 s  FAILED (exit 3), artifacts/logs/molecule-default.log",
+    ]
+
+
 def test_the_help_lists_every_target() -> None:
     phony = next(
         line for line in (ROOT / "Makefile").read_text().splitlines() if ".PHONY" in line
