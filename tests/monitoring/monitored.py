@@ -50,9 +50,13 @@ class Message:
 
 
 class Webhook:
-    """Takes messages, as somebody's on-call service does."""
+    """Takes messages, as somebody's on-call service does.
 
-    def __init__(self) -> None:
+    Args:
+        port: where; 0 for any.
+    """
+
+    def __init__(self, port: int = 0) -> None:
         self.messages: list[Message] = []
         taken = self.messages
 
@@ -67,7 +71,7 @@ class Webhook:
             def log_message(self, *arguments: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}/alerts"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
