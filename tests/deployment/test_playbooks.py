@@ -65,6 +65,15 @@ def test_a_limit_that_hides_members_is_refused(deployment: Deployment) -> None:
     assert not deployment.home.exists()
 
 
+def test_a_limit_that_hides_a_balancer_is_refused(deployment: Deployment, tmp_path: Path) -> None:
+    balancers = tmp_path / "balancers.yml"
+    balancers.write_text("pickbox_balancer: {hosts: {front: {ansible_connection: local}}}\n")
+    run = deployment.play("deploy", f"--inventory={balancers}", "--limit=pickbox")
+    assert run.code != 0
+    assert "a limit hides front" in " ".join(run.output.split())
+    assert not deployment.home.exists()
+
+
 def test_an_inventory_that_can_make_no_cluster_is_refused(deployment: Deployment) -> None:
     """One that uses an address twice, and has a name that no node can have."""
     deployment.nodes["node2"]["pickbox_node_id"] = "node_2"
@@ -93,6 +102,14 @@ def test_secrets_are_generated_long_and_for_their_user_only(deployment: Deployme
         assert (deployment.home / "secrets" / name).stat().st_mode & 0o777 == 0o600
 
 
+def test_another_token_than_the_nodes_take_is_refused(deployment: Deployment) -> None:
+    before = deployment.secrets()
+    run = deployment.play("deploy", f"--extra-vars=pickbox_admin_token={'x' * 40}", "--tags=plan")
+    assert run.code != 0
+    assert "Give it to rotate_tokens first" in " ".join(run.output.split())
+    assert deployment.secrets() == before
+
+
 def test_the_callers_settings_do_not_reach_the_nodes(deployment: Deployment) -> None:
     pids = deployment.pids()
     assert pids.keys() == set(NODES)
@@ -112,7 +129,7 @@ def test_a_second_run_changes_nothing(deployment: Deployment, arguments: list[st
 def test_a_setting_of_one_node_restarts_that_node_only(deployment: Deployment) -> None:
     before = deployment.pids()
     deployment.nodes["node2"]["pickbox_settings"] = {"scan_interval": 200}
-    run = deployment.play("deploy")
+    run = deployment.play("deploy", "--tags=roll")
     assert run.code == 0, run.output
     after = deployment.pids()
     assert [node for node in NODES if after[node] != before[node]] == ["node2"]
@@ -303,6 +320,27 @@ def test_a_restore_puts_a_folder_back_and_everything_only_over_nothing(
     assert "Every node has all of it." in run.output
     for node in NODES:
         assert (deployment.files(node) / "docs/kept").read_text() == "as it was"
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("backup", "would make a backup of about"),
+        ("restore", "would restore everything of the snapshot latest"),
+        ("rotate_certificates", "The nodes get new certificates one after the other"),
+        ("teardown", "The nodes node1, node2, node3, and of them"),
+    ],
+)
+def test_a_plan_is_told_without_a_question_and_changes_nothing(
+    deployment: Deployment, name: str, told: str
+) -> None:
+    before = deployment.pids(), deployment.certificates()
+    over = "--extra-vars=pickbox_restore_over=true"
+    run = deployment.play(name, "--tags=plan", over, backup_variables(deployment))
+    assert run.code == 0, run.output
+    assert told in " ".join(run.output.split())
+    assert run.changed == dict.fromkeys(NODES, 0)
+    assert (deployment.pids(), deployment.certificates()) == before
 
 
 def test_a_teardown_that_is_not_confirmed_touches_nothing(deployment: Deployment) -> None:
