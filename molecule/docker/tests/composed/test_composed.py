@@ -23,6 +23,7 @@ HOST_CONFIG = [
     "CpuQuota",
     "CpuPeriod",
     "PidsLimit",
+    "Ulimits",
     "LogConfig",
     "RestartPolicy",
     "PortBindings",

@@ -21,7 +21,8 @@ def test_nothing_of_the_engine_has_the_name(host: Any, prefix: str, command: str
 
 
 def test_no_image_of_a_release_is_left(host: Any, prefix: str) -> None:
-    assert host.check_output(f"docker image ls --quiet {prefix}") == ""
+    for name in (prefix, f"{prefix}-backup"):
+        assert host.check_output(f"docker image ls --quiet {name}") == ""
 
 
 def test_no_data_and_no_secrets_are_left(host: Any, home: Path, name: str) -> None:
