@@ -99,6 +99,8 @@ class Monitoring:
     directory: Path
     nodes: dict[str, tuple[int, int, int, int]]
     node_variables: dict[str, Any] = field(default_factory=dict)
+    down: tuple[str, ...] = ()
+    """The nodes whose hosts cannot be reached."""
     variables: dict[str, Any] = field(default_factory=dict)
     ports: list[int] = field(default_factory=lambda: free_ports(2))
     _programs: list[subprocess.Popen[bytes]] = field(default_factory=list)
@@ -182,7 +184,11 @@ class Monitoring:
             "pickbox_alertmanager_data_dir": str(self.directory / "alertmanager-data"),
             **self.variables,
         }
-        nodes = {name: dict(zip(PORTS, ports, strict=True)) for name, ports in self.nodes.items()}
+        nodes: dict[str, dict[str, Any]] = {
+            name: dict(zip(PORTS, ports, strict=True)) for name, ports in self.nodes.items()
+        }
+        for name in self.down:
+            nodes[name] |= {"ansible_connection": "ssh", "ansible_port": 1}  # nobody listens there
         variables = {**LOCAL, "pickbox_home": str(self.directory), **self.node_variables}
         inventory = {
             "pickbox": {"hosts": nodes, "vars": variables},

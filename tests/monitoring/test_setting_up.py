@@ -1,0 +1,26 @@
+"""Setting the watching up, as it goes on a bad day."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from monitored import Monitoring
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NODES = {f"node{n}": (8000 + n, 9000 + n, 6000 + n, 7000 + n) for n in (1, 2, 3)}
+WEBHOOK = {"pickbox_alertmanager_webhook_url": "http://127.0.0.1:1/"}
+
+
+@pytest.mark.parametrize("down", [("node1",), ("node1", "node2", "node3")], ids=["one", "all"])
+def test_nodes_whose_hosts_are_down_are_watched_all_the_same(
+    tmp_path: Path, down: tuple[str, ...]
+) -> None:
+    monitoring = Monitoring(tmp_path, NODES, down=down, variables=WEBHOOK)
+    monitoring.set_up()
+    groups = json.loads((monitoring.prometheus / "targets/pickbox.json").read_text())
+    targets = {group["labels"]["node"]: group["targets"] for group in groups}
+    assert targets == {name: [f"127.0.0.1:{ports[2]}"] for name, ports in NODES.items()}
