@@ -35,7 +35,7 @@ def includes(node: Any) -> set[tuple[str, str]]:
         return set()
     found = {pair for value in node.values() for pair in includes(value)}
     role = node.get("ansible.builtin.include_role")
-    if role:
+    if role and role["name"].startswith("pickbox.cluster."):
         found.add((role["name"].removeprefix("pickbox.cluster."), role.get("tasks_from", "main")))
     return found
 
@@ -66,7 +66,8 @@ def test_no_two_roles_have_a_variable_of_the_same_name() -> None:
 
 def test_secrets_are_kept_out_of_the_output_of_the_argument_check() -> None:
     options = {name: option for role in ROLES for name, option in OPTIONS[role].items()}
-    ends = ("_token", "_password", "_backup_environment", "_webhook_url", "_slack_url")
+    urls = ("_webhook_url", "_slack_url", "_watchdog_url")
+    ends = ("_token", "_password", "_backup_environment", *urls)
     secrets = {name for name in options if name.endswith(ends)}
     assert {name for name, option in options.items() if option.get("no_log")} == secrets
     assert secrets

@@ -48,6 +48,10 @@ class Message:
             for alert in self.document["alerts"]
         )
 
+    def alerts(self) -> set[str]:
+        """The names of all alerts that it has."""
+        return {alert["labels"]["alertname"] for alert in self.document["alerts"]}
+
 
 class Webhook:
     """Takes messages, as somebody's on-call service does.

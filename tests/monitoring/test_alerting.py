@@ -37,8 +37,18 @@ def webhook() -> Iterator[Webhook]:
 
 
 @pytest.fixture(scope="module")
+def heartbeats() -> Iterator[Webhook]:
+    made = Webhook()
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="module")
 def monitoring(
-    module_cluster: Cluster, webhook: Webhook, tmp_path_factory: pytest.TempPathFactory
+    module_cluster: Cluster,
+    webhook: Webhook,
+    heartbeats: Webhook,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Monitoring]:
     made = Monitoring(
         tmp_path_factory.mktemp("monitoring"),
@@ -51,6 +61,8 @@ def monitoring(
             "pickbox_alertmanager_group_interval": 1,
             "pickbox_alertmanager_webhook_url": webhook.url,
             "pickbox_alertmanager_webhook_token": TOKEN,
+            "pickbox_alertmanager_watchdog_url": heartbeats.url,
+            "pickbox_alertmanager_watchdog_interval": 1,
         },
     )
     said = made.set_up()
@@ -91,7 +103,10 @@ def test_the_rules_are_evaluated_and_nothing_is_wrong(
 
     # The cluster has only just begun; and what is said of the disk is the machine's.
     disk = {"PickboxDiskNearlyFull", "PickboxDiskFull"}
-    wait_until(lambda: active() <= disk, f"nothing is wrong: {active()}")
+    wait_until(
+        lambda: {"PickboxWatchdog"} <= active() <= disk | {"PickboxWatchdog"},
+        f"nothing is wrong: {active()}",
+    )
 
 
 def test_who_is_on_call_is_told_that_a_node_was_killed_and_that_it_is_back(
@@ -151,6 +166,20 @@ def test_a_node_that_went_is_read_no_more_and_nothing_else_is_changed(
     assert re.search(r"^watcher .*changed=1 ", said, re.MULTILINE), said
     wait_until(lambda: monitoring.health(JOB) == expected, "the files of targets are followed")
     assert monitoring.ask("query", query=loaded)["result"][0]["value"][1] == before
+
+
+def test_a_heartbeat_service_hears_again_and_again_and_nobody_else_does(
+    monitoring: Monitoring, webhook: Webhook, heartbeats: Webhook
+) -> None:
+    # What it sends before it has found Alertmanager, Prometheus sends again after a minute.
+    heartbeats.wait_for("firing", seconds=90, alertname="PickboxWatchdog")
+    before = len(heartbeats.messages)
+    wait_until(lambda: len(heartbeats.messages) >= before + 3, "it hears of it again and again")
+    others = {alert for message in heartbeats.messages for alert in message.alerts()}
+    assert others == {"PickboxWatchdog"}
+    assert "PickboxWatchdog" not in {
+        alert for message in webhook.messages for alert in message.alerts()
+    }
 
 
 def test_a_scrape_is_small_and_quick(cluster: Cluster, monitoring: Monitoring) -> None:
