@@ -55,7 +55,9 @@ def test_nothing_can_be_written_but_data_and_tmp(
         assert inside(host, container, f"sh -c ': >>{path} && rm {path}'").rc == 0
 
 
-def test_it_has_the_limits_of_the_inventory(container: dict[str, Any]) -> None:
+def test_it_has_the_limits_of_the_inventory(
+    container: dict[str, Any], prefix: str, name: str
+) -> None:
     limits = container["HostConfig"]
     assert limits["Memory"] == limits["MemorySwap"] == 512 << 20
     assert limits["CpuQuota"] / limits["CpuPeriod"] == 2.0
@@ -63,7 +65,7 @@ def test_it_has_the_limits_of_the_inventory(container: dict[str, Any]) -> None:
     assert limits["Ulimits"] == [{"Name": "nofile", "Hard": 65536, "Soft": 65536}]
     assert limits["LogConfig"] == {
         "Type": "json-file",
-        "Config": {"max-size": "20m", "max-file": "4"},
+        "Config": {"max-size": "20m", "max-file": "4", "tag": f"pickbox-{prefix}-{name}"},
     }
     assert limits["RestartPolicy"]["Name"] == "unless-stopped"
     assert container["Config"]["StopTimeout"] == 15
