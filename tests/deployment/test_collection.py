@@ -35,15 +35,15 @@ def tasks_in(node: Any) -> list[dict[str, Any]]:
 
 
 def collections_used() -> set[str]:
-    """The collections whose modules tasks call, by their full names."""
+    """The collections whose modules tasks call, and whose roles they include, by full names."""
     files = [*COLLECTION.glob("playbooks/**/*.yml"), *COLLECTION.glob("roles/*/tasks/**/*.yml")]
     files += Path("molecule").glob("*/*.yml")
     return {
         name.rpartition(".")[0]
         for file in files
         for task in tasks_in(yaml.safe_load(file.read_text()))
-        for name in task
-        if re.fullmatch(r"[a-z_]+\.[a-z_]+\.[a-z_]+", str(name))
+        for name in [*map(str, task), task.get("ansible.builtin.include_role", {}).get("name", "")]
+        if re.fullmatch(r"[a-z_]+\.[a-z_]+\.[a-z_]+", name)
     }
 
 
