@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Writes what is made of other files of the collection.
 
-That is the README of every role, of its meta/argument_specs.yml and meta/main.yml, and what
-ansible-test is to ignore, of the list of plugins. With --check nothing is written: it fails, and
-says which file is not what it would be. Needs PyYAML, which ansible has.
+That is the README of every role, of its meta/argument_specs.yml and meta/main.yml; what
+ansible-test is to ignore, of the list of plugins; and Grafana's dashboards, of tools/dashboards.
+With --check nothing is written: it fails, and says which file is not what it would be. Needs
+PyYAML, which ansible has, and grafana-foundation-sdk.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import dashboards
 import yaml
 
 if TYPE_CHECKING:
@@ -115,6 +117,8 @@ def generated() -> Iterator[tuple[Path, str]]:
         yield role / "README.md", readme_of(role)
     for version in ("2.19", "2.20", "2.21"):
         yield COLLECTION / f"tests/sanity/ignore-{version}.txt", ignored()
+    for name, text in dashboards.documents():
+        yield COLLECTION / f"roles/grafana/files/dashboards/{name}", text
 
 
 def main() -> int:
