@@ -7,6 +7,7 @@ build on each other.
 from __future__ import annotations
 
 import logging
+import os
 import re
 import time
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ import pytest
 import urllib3
 from authority import CLUSTER
 from cluster import wait_until
+from dashboard_queries import Asked, asked, offered
 from monitored import TOKEN, Monitoring, Webhook
 
 if TYPE_CHECKING:
@@ -109,6 +111,44 @@ def test_the_rules_are_evaluated_and_nothing_is_wrong(
     )
 
 
+def answered(monitoring: Monitoring, query: Asked, node: str) -> list[float]:
+    """The figures that a query of the dashboards finds now; one that is none is left out."""
+    found = monitoring.ask("query", query=query.filled_in(cluster=CLUSTER, node=node))["result"]
+    return [float(sample["value"][1]) for sample in found if sample["value"][1] != "NaN"]
+
+
+def find_something(monitoring: Monitoring, queries: list[Asked], node: str) -> None:
+    """Wait until each of the queries has found something; one that has is not asked again."""
+    waiting = list(queries)
+
+    def all_have() -> bool:
+        waiting[:] = [query for query in waiting if not answered(monitoring, query, node)]
+        return not waiting
+
+    try:
+        wait_until(all_have, "every panel shows something", pause=0.5)
+    except AssertionError:
+        raise AssertionError([query.where for query in waiting]) from None
+
+
+def test_every_panel_of_the_dashboards_shows_something(
+    cluster: Cluster, monitoring: Monitoring
+) -> None:
+    # A counter of requests is there from the first one on, and has a rate from the second.
+    assert cluster["node1"].put("first", b"first").status == 201
+    first = 'pickbox_http_requests_total{method="PUT"}'
+    wait_until(lambda: monitoring.ask("query", query=first)["result"], "it was counted")
+    for number, node in enumerate(cluster):
+        assert node.put(f"content-{number}", os.urandom(300_000)).status == 201
+        (node.files / f"dropped-{number}").write_bytes(b"dropped")
+    cluster.wait_same()
+    find_something(monitoring, [q for q in asked() if not q.waits_for_events], "node1")
+    for name, series, label in offered():
+        match = {"match[]": series.replace("$cluster", CLUSTER)}
+        values = monitoring.ask(f"label/{label}/values", **match)
+        assert values == {"cluster": [CLUSTER], "node": sorted(cluster.nodes)}[name]
+
+
 def test_who_is_on_call_is_told_that_a_node_was_killed_and_that_it_is_back(
     cluster: Cluster, monitoring: Monitoring, webhook: Webhook
 ) -> None:
@@ -123,6 +163,7 @@ def test_who_is_on_call_is_told_that_a_node_was_killed_and_that_it_is_back(
     assert alert["labels"]["severity"] == "critical"
     assert alert["annotations"]["summary"].startswith(f"Node {node.node_id} of cluster")
     assert alert["annotations"]["runbook_url"].endswith("alerts.md#pickboxnodedown")
+    find_something(monitoring, [q for q in asked() if q.waits_for_events], node.node_id)
     _what_else_is_said_of_it_is_silenced(node, cluster, monitoring)
     cluster.heal()
     back = time.monotonic()
