@@ -72,7 +72,7 @@ def _chosen(name: str, values: str) -> dashboard.QueryVariable:
         dashboard.QueryVariable(name)
         .label(name.capitalize())
         .datasource(SOURCE)
-        .query({"query": values, "refId": name})
+        .query({"qryType": 1, "query": values, "refId": name})
         .refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED)
         .sort(model.VariableSort.NATURAL_ASC)
     )

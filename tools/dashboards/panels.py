@@ -18,6 +18,7 @@ from grafana_foundation_sdk.builders import (
 from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models import common as shapes
 from grafana_foundation_sdk.models import dashboard as model
+from grafana_foundation_sdk.models.heatmap import HeatmapColorMode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -155,12 +156,13 @@ def timeline(
 
 def heat(title: str, description: str, query: Dataquery) -> heatmap.Panel:
     """How many took how long, and when."""
+    blue = heatmap.HeatmapColorOptions().mode(HeatmapColorMode.SCHEME).scheme("Blues")
     return (
         _about(heatmap.Panel(), title, description, [query])
         .span(8)
         .height(8)
         .calculate(False)
-        .color(heatmap.HeatmapColorOptions().scheme("Blues").steps(64))
+        .color(blue.fill("dark-blue").exponent(0.5).steps(64))
         .y_axis(heatmap.YAxisConfig().unit("s"))
         .cell_gap(1)
     )
