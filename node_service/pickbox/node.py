@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import faulthandler
 import logging
 import os
-import signal
-import sqlite3
 import threading
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from pickbox import __version__, ending
 from pickbox.admin_tokens import AdminTokens
 from pickbox.backup.assembly import assemble_backups
-from pickbox.consensus import LogUnusable, RaftConsensus
+from pickbox.consensus import RaftConsensus
 from pickbox.control import Control
 from pickbox.http.apps import (
     create_admin_app,
@@ -25,13 +21,11 @@ from pickbox.http.apps import (
 )
 from pickbox.http.event_stream import Viewers
 from pickbox.http.peer_server import PeerServer
-from pickbox.http.server import ListenError, Listeners
-from pickbox.levels import WrongRelease
+from pickbox.http.server import Listeners
 from pickbox.membership import MemberChanges
 from pickbox.observability.counts import ReplicationCounts
 from pickbox.observability.figures_log import FiguresLog
 from pickbox.observability.file_changes import FileChanges
-from pickbox.observability.logs import configure
 from pickbox.observability.metrics import Metrics
 from pickbox.observability.observer import Observer
 from pickbox.replication.content import LocalContent
@@ -45,9 +39,9 @@ from pickbox.replication.proposer import Proposer
 from pickbox.replication.service import Files
 from pickbox.replication.state_machine import StateMachine
 from pickbox.replication.transfer import Fetcher, Stager
-from pickbox.sd_notify import ServiceManager
-from pickbox.storage.catalog import Catalog, CatalogError
+from pickbox.storage.catalog import Catalog
 from pickbox.storage.disk import DiskGuard, sync_filesystem
+from pickbox.storage.housekeeping import Housekeeping
 from pickbox.storage.power import PowerRecord
 from pickbox.storage.release import claim_release
 from pickbox.storage.staging import Staging
@@ -70,12 +64,6 @@ if TYPE_CHECKING:
     from pickbox.tls import Credentials
 
 log = logging.getLogger(__name__)
-
-_STAGING_KEPT: Final = 3600.0
-_HOUSEKEEPING: Final = 300.0
-EXIT_FAILED: Final = 1
-EXIT_CONFIGURATION: Final = 78
-"""sysexits.h: it fails the next time too, until somebody changes what is started here."""
 
 
 class Node:
@@ -210,6 +198,9 @@ class Node:
             sources=self._sources,
             not_now=lambda: self.control.not_serving() or self.after_power_loss.reason,
         )
+        self.housekeeping = Housekeeping(
+            self.staging, self.versions, self._is_awaited, self._in_doubt, self._stop_asked
+        )
         self._build_listeners(settings)
 
     # -- life -------------------------------------------------------------------------------
@@ -223,7 +214,7 @@ class Node:
         self.proposer.start()
         self.after_power_loss.start()
         self.backups.start()
-        threading.Thread(target=self._keep_house, name="housekeeping", daemon=True).start()
+        self.housekeeping.start()
         self.tokens.watch(self._stop_asked)
         FiguresLog(self.control.status, self._stop_asked).start()
         self.observer.start()
@@ -400,44 +391,3 @@ class Node:
         self.failed = why
         log.critical("node_failed", extra={"fields": {"why": why}})
         self._stop_asked.set()
-
-    def _keep_house(self) -> None:
-        """Remove what is kept for a time only."""
-        while not self._stop_asked.wait(_HOUSEKEEPING):
-            if self._in_doubt():
-                continue  # what is needed is not known
-            try:
-                self.staging.sweep(_STAGING_KEPT, self._is_awaited)
-                self.versions.sweep()
-            except (OSError, sqlite3.Error) as error:
-                log.warning("housekeeping_failed", extra={"fields": {"why": str(error)}})
-
-
-def run(settings: Settings, credentials: Credentials) -> int:
-    """Run a node until it is asked to stop (SIGTERM, SIGINT), then end the process.
-
-    Returns:
-        The exit code, if the node could not start: 78 if the data needs another release.
-    """
-    faulthandler.enable()
-    configure(settings.log_level, settings.node_id)
-    manager = ServiceManager.from_environment(os.environ)
-    try:
-        node = Node(settings, credentials)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: node.ask_to_stop())
-        node.start()
-    except WrongRelease as error:
-        log.critical("cannot_start", extra={"fields": {"why": str(error)}})
-        return EXIT_CONFIGURATION
-    except (ListenError, LogUnusable, CatalogError, OSError, sqlite3.Error) as error:
-        log.critical("cannot_start", extra={"fields": {"why": str(error)}})
-        return EXIT_FAILED
-    fields = {"version": __version__, "data_dir": str(settings.data_dir)}
-    log.info("started", extra={"fields": fields})
-    manager.follow(node.control)
-    node.wait()
-    ending.exit_in_time(settings.drain_timeout, EXIT_FAILED)
-    manager.stopping(node.failed)
-    node.stop()
-    return ending.leave(EXIT_FAILED if node.failed else 0)

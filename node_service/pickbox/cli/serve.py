@@ -9,8 +9,8 @@ import click
 from pickbox import failpoints
 from pickbox.cli.failures import ExitCode
 from pickbox.failpoints import FailpointsError
-from pickbox.node import run
 from pickbox.observability.logs import configure
+from pickbox.running import run
 from pickbox.settings import SettingsError, load_settings
 
 
