@@ -5,6 +5,8 @@ The tests of this module build on each other: set up, use, kill, roll, and chang
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import os
 from typing import TYPE_CHECKING
@@ -109,6 +111,22 @@ def test_a_write_without_a_name_gets_one_under_which_it_is_done_once(balancer: B
         "POST", "/api/v1/move", body=move, headers={**headers, "Idempotency-Key": name}
     )
     assert (again.status, again.json()["version"]) == (200, first.json()["version"])
+
+
+def test_events_come_as_they_happen(balancer: Balancer) -> None:
+    with urllib3.PoolManager(retries=False) as pool:
+        stream = pool.request(
+            "GET",
+            f"{balancer.url}/api/events/stream",
+            headers={"Accept": "text/event-stream"},
+            preload_content=False,
+            timeout=urllib3.Timeout(connect=5, read=10),  # a message comes every few seconds
+        )
+        assert stream.headers["Content-Type"] == "text/event-stream"
+        name = f"told-by-{balancer.kind}"
+        assert balancer.request("PUT", f"/api/v1/files/{name}", body=b"x").status == 201
+        with contextlib.closing(stream):
+            assert any(name in line.decode() for line in itertools.islice(stream, 2000))
 
 
 def test_a_balancer_has_metrics_of_its_own(balancer: Balancer) -> None:

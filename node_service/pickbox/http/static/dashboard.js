@@ -1,6 +1,6 @@
 // The dashboard: shows what the node's feed tells.
 
-import { Feed, ask } from "./feed.js";
+import { Feed } from "./feed.js";
 import { currentDirectory, filesChanged, readAgain, setUpFiles } from "./files.js";
 import { clock } from "./format.js";
 import { drawGraphs, setUpGraphs } from "./graphs.js";
@@ -9,6 +9,7 @@ import { History } from "./history.js";
 import { showNodes } from "./nodes.js";
 import { setVerdict, showChecks, showSummary, showVerdict } from "./overview.js";
 import { part, tone, write } from "./page.js";
+import { ask } from "./requests.js";
 import { setUpUploads } from "./uploads.js";
 
 const history = new History();
@@ -45,7 +46,8 @@ async function catchUp() {
 }
 
 function showSilence(error) {
-  const told = lastAnswer ? `has not answered since ${clock(lastAnswer)}` : "does not answer";
+  const silent = lastAnswer ? `has not answered since ${clock(lastAnswer)}` : "does not answer";
+  const told = navigator.onLine ? silent : `${silent}: this device is offline`;
   const meaning = lastAnswer ? " What is shown below is what it said last." : "";
   const reason =
     error instanceof TypeError || error.name === "TimeoutError" ? "" : ` (${error.message})`;
@@ -73,8 +75,12 @@ setUpGraphs(history);
 setUpFiles();
 setUpUploads(currentDirectory, readAgain);
 part("refresh").addEventListener("click", () => feed.refresh());
+for (const change of ["online", "offline"]) {
+  addEventListener(change, () => document.visibilityState === "visible" && feed.start());
+}
 document.addEventListener("visibilitychange", () => {
-  if (document.visibilityState === "visible") feed.start();
-  else feed.stop();
+  if (document.visibilityState === "visible") return feed.start();
+  feed.stop();
+  document.title = "Pickbox"; // what it said last may be wrong by the time somebody reads the tab
 });
 feed.start();

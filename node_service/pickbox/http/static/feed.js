@@ -1,27 +1,17 @@
 // Where the figures come from: the node's event stream and, where that is not to be had, a question
 // every five seconds.
 
-const REFRESH_MS = 5000;
-const TIMEOUT_MS = 4500;
-const SILENT_MS = 12000; // a stream that said nothing for so long has broken, whatever it claims
-const STREAM_AGAIN_MS = 30000; // after the node refused a stream
+import { ask } from "./requests.js";
 
-export async function ask(address, options = {}) {
-  const response = await fetch(address, {
-    cache: "no-store",
-    signal: AbortSignal.timeout(TIMEOUT_MS),
-    ...options,
-  });
-  // A node that is not ready says so with 503 and tells its health all the same.
-  const document = await response.json();
-  if (!response.ok && document.checks === undefined) throw new Error(document.detail);
-  return document;
-}
+const REFRESH_MS = 5000;
+const SILENT_MS = 12000; // a stream that said nothing for so long has broken, whatever it claims
+const STREAM_AGAIN_MS = 30000; // after a stream was refused, or said nothing
 
 export class Feed {
   #show; // told of each answer: state, event, silence
   #source = null;
-  #heard = 0; // when the stream last said something
+  #opened = 0; // when the stream was asked for
+  #heard = null; // when it last said something; null if it has said nothing yet
   #timer = 0;
   #streamTimer = 0;
   #asking = false;
@@ -46,8 +36,9 @@ export class Feed {
     this.#close();
   }
 
+  // Whether messages come. That the stream is open says nothing: a proxy may keep what is in it.
   get live() {
-    return this.#source !== null && Date.now() - this.#heard < SILENT_MS;
+    return this.#heard !== null && performance.now() - this.#heard < SILENT_MS;
   }
 
   async refresh() {
@@ -77,28 +68,36 @@ export class Feed {
     if (document.visibilityState !== "visible") return;
     this.#timer = setTimeout(() => {
       if (this.live) return this.#askAgain();
-      // A machine that slept may have a stream that is open and silent for ever.
-      if (this.#source?.readyState === EventSource.OPEN) this.#open();
+      this.#giveUpSilence();
       return this.refresh();
     }, REFRESH_MS);
   }
 
+  // A machine that slept may have a stream that is open and silent for ever; one that has never
+  // said anything will not do so the next time either.
+  #giveUpSilence() {
+    const since = this.#heard ?? this.#opened;
+    if (this.#source === null || performance.now() - since < SILENT_MS) return;
+    if (this.#heard !== null) this.#open();
+    else {
+      this.#close();
+      this.#openLater();
+    }
+  }
+
   #open() {
     this.#close();
+    this.#opened = performance.now();
     const source = new EventSource("/api/events/stream");
-    source.addEventListener("open", () => {
-      this.#heard = Date.now();
-    });
-    source.addEventListener("state", (message) => {
-      this.#heard = Date.now();
-      this.#show.state(JSON.parse(message.data), true);
-    });
-    source.addEventListener("event", (message) => {
-      this.#heard = Date.now();
-      this.#show.events([JSON.parse(message.data)]);
-    });
+    const hear = (act) => (message) => {
+      this.#heard = performance.now();
+      act(JSON.parse(message.data));
+    };
+    source.addEventListener("state", hear((state) => this.#show.state(state, true)));
+    source.addEventListener("event", hear((event) => this.#show.events([event])));
     source.addEventListener("error", () => {
-      this.#heard = 0;
+      this.#opened = performance.now();
+      this.#heard = null;
       if (source.readyState === EventSource.CLOSED) this.#openLater();
       this.refresh(); // is it the stream, or the node?
     });
@@ -111,8 +110,9 @@ export class Feed {
   }
 
   #close() {
+    clearTimeout(this.#streamTimer);
     this.#source?.close();
     this.#source = null;
-    this.#heard = 0;
+    this.#heard = null;
   }
 }

@@ -1,9 +1,9 @@
 // The files browser: one directory at a time, download, and the conflict copies.
 
-import { ask } from "./feed.js";
 import { bytes, moment, plural } from "./format.js";
 import { button, make, part, write } from "./page.js";
 import { downloadLink, encodedPath, isCopy, nameOf, originalOf, pathBytes } from "./paths.js";
+import { ask } from "./requests.js";
 
 const PAGE = 100;
 const AGAIN_MS = 1000; // a busy folder is not read more often than that

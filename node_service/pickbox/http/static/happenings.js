@@ -1,6 +1,6 @@
 // What happened: the node's events, newest first.
 
-import { clock } from "./format.js";
+import { clock, moment } from "./format.js";
 import { make, part, tone } from "./page.js";
 
 const SHOWN = 60;
@@ -20,20 +20,50 @@ const TONES = {
   drain_ended: "ok",
 };
 
-const seen = new Set(); // ids
+const KNOWN = 2000;
+const SAME_SECONDS = 10; // apart, two nodes notice the same thing
+
+const seen = new Map(); // id -> event
 
 // Shows those of `events` (oldest first) that are new; returns them.
 export function showEvents(events) {
-  const fresh = events.filter((event) => !seen.has(event.id));
+  const fresh = events.filter(isNew);
   if (fresh.length === 0) return fresh;
   const list = part("events");
-  if (seen.size === 0) list.replaceChildren();
-  for (const event of fresh) {
-    seen.add(event.id);
-    list.insertBefore(item(event), later(list, event));
-  }
+  list.querySelector(".empty")?.remove();
+  for (const event of fresh) list.insertBefore(item(event), later(list, event));
   while (list.childElementCount > SHOWN) list.lastElementChild.remove();
   return fresh;
+}
+
+function isNew(event) {
+  if (seen.has(event.id)) return false;
+  const known = toldByAnother(event);
+  seen.set(event.id, event);
+  if (seen.size > KNOWN) seen.delete(seen.keys().next().value);
+  return !known;
+}
+
+// Behind a balancer several nodes tell of the same thing, each under an id of its own.
+function toldByAnother(event) {
+  const run = runOf(event);
+  return [...seen.values()].some(
+    (other) =>
+      runOf(other) !== run &&
+      other.kind === event.kind &&
+      Math.abs(other.timestamp - event.timestamp) < SAME_SECONDS &&
+      isSame(other, event),
+  );
+}
+
+// Nodes count changed files at different moments, hence in different numbers.
+function isSame(one, other) {
+  if (one.kind !== "files_changed") return one.text === other.text;
+  return one.paths.some((path) => other.paths.includes(path));
+}
+
+function runOf(event) {
+  return event.id.split("-")[0];
 }
 
 // The first item that is older than `event`.
@@ -43,7 +73,8 @@ function later(list, event) {
 
 function item(event) {
   const at = new Date(1000 * event.timestamp);
-  const time = make("time", "", clock(at));
+  const today = at.toDateString() === new Date().toDateString();
+  const time = make("time", "", today ? clock(at) : moment(at));
   time.dateTime = at.toISOString();
   const said = make("p", "", event.text);
   const element = make("li", "", time, said);

@@ -1,0 +1,24 @@
+// Asking the node.
+
+const TIMEOUT_MS = 4500;
+
+export async function ask(address, options = {}) {
+  const response = await fetch(address, {
+    cache: "no-store",
+    signal: AbortSignal.timeout(TIMEOUT_MS),
+    ...options,
+  });
+  // A node that is not ready says so with 503 and tells its health all the same.
+  const document = await documentOf(response);
+  if (!response.ok && document.checks === undefined) throw new Error(document.detail);
+  return document;
+}
+
+export async function documentOf(response) {
+  try {
+    return await response.json();
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error;
+    throw new Error(`something between here and the node answered with ${response.status}`);
+  }
+}

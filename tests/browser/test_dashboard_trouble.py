@@ -1,0 +1,81 @@
+"""The dashboard behind proxies and on networks that fail."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from cluster import Cluster, wait_until
+from playwright.sync_api import expect
+from proxy import keeping_the_stream
+
+if TYPE_CHECKING:
+    from cluster import Node
+
+    from conftest import Opener
+
+pytestmark = pytest.mark.cluster
+
+WIDE = {"width": 1280, "height": 900}
+
+
+def test_behind_a_proxy_that_keeps_the_stream_the_page_asks_every_five_seconds(
+    cluster: Cluster, open_dashboard: Opener
+) -> None:
+    with keeping_the_stream([cluster["node1"]]) as node:
+        dashboard = open_dashboard(node, viewport=WIDE)
+        page = dashboard.page
+        page.clock.install()
+        with page.expect_response("**/api/events/stream"):
+            page.reload()
+        expect(dashboard.updated).to_contain_text("every 5 s")
+        for _ in range(3):
+            before = dashboard.updated.inner_text()
+            page.clock.run_for(5_000)
+            expect(dashboard.updated).not_to_have_text(before)
+            expect(dashboard.updated).to_contain_text("every 5 s")
+
+
+def test_what_several_nodes_behind_a_balancer_tell_is_shown_once(
+    cluster: Cluster, open_dashboard: Opener
+) -> None:
+    with keeping_the_stream(list(cluster)) as node:
+        page = open_dashboard(node, viewport=WIDE)
+        leader = cluster.leader()
+        assert leader.admin_request("POST", "/api/v1/drain").status == 200
+        wait_until(lambda: cluster.leader() is not leader, "it has handed over")
+        successor = cluster.leader()
+        assert leader.admin_request("DELETE", "/api/v1/drain").status == 200
+        what = f"{successor.node_id} leads"
+        wait_until(lambda: all(has_told(each, what) for each in cluster), "each node has told")
+        for _ in cluster:
+            with page.page.expect_response("**/api/events"):
+                page.refresh()
+        expect(page.event("leader_changed").filter(has_text=what)).to_have_count(1)
+
+
+def has_told(node: Node, what: str) -> bool:
+    events = node.request("GET", "/api/events").json()["events"]
+    return any(what in event["text"] for event in events)
+
+
+def test_an_answer_that_is_no_node_s_is_told_in_plain_words(
+    cluster: Cluster, open_dashboard: Opener
+) -> None:
+    page = open_dashboard(cluster["node1"], viewport=WIDE)
+    bad_gateway = {"status": 502, "content_type": "text/html", "body": "<h1>Bad Gateway</h1>"}
+    page.page.route("**/api/**", lambda route: route.fulfill(**bad_gateway))
+    page.refresh()
+    expect(page.banner).to_contain_text("something between here and the node answered with 502")
+    page.forgive("status of 502")
+
+
+def test_a_device_without_a_network_says_so_and_is_back_at_once(
+    cluster: Cluster, open_dashboard: Opener
+) -> None:
+    page = open_dashboard(cluster["node1"], unwell=True, viewport=WIDE)
+    page.page.context.set_offline(True)
+    expect(page.banner).to_contain_text("this device is offline", timeout=4_000)
+    page.page.context.set_offline(False)
+    expect(page.banner).to_be_hidden(timeout=4_000)
+    expect(page.updated).to_contain_text("live")
