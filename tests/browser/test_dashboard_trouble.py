@@ -1,8 +1,9 @@
-"""The dashboard behind proxies and on networks that fail."""
+"""The dashboard where things go wrong: names, networks, and many files."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import pytest
 from cluster import Cluster, wait_until
@@ -79,3 +80,42 @@ def test_a_device_without_a_network_says_so_and_is_back_at_once(
     page.page.context.set_offline(False)
     expect(page.banner).to_be_hidden(timeout=4_000)
     expect(page.updated).to_contain_text("live")
+
+
+@pytest.mark.parametrize(
+    ("name", "seen"),
+    [
+        ("annual\u202etxt.exe", "annual<U+202E>txt.exe"),
+        ("two\nlines.txt", "two<U+000A>lines.txt"),
+        ('<b onclick="x">&amp;', '<b onclick="x">&amp;'),
+        ("a  b ", "a  b "),
+    ],
+)
+def test_no_name_looks_like_another_one(
+    cluster: Cluster, open_dashboard: Opener, name: str, seen: str
+) -> None:
+    assert cluster["node1"].put(quote(name, safe=""), b"x").status == 201
+    page = open_dashboard(cluster["node1"], viewport=WIDE)
+    names = page.page.locator("#entries a")
+    wait_until(lambda: seen in [a.inner_text() for a in names.all()], f"{seen!r} is shown", 5)
+
+
+def test_more_of_many_files_is_shown_and_stays_while_the_folder_changes(
+    cluster: Cluster, open_dashboard: Opener
+) -> None:
+    for number in range(103):
+        assert cluster["node1"].put(f"many/{number:03}", b"x").status == 201
+    page = open_dashboard(cluster["node1"], viewport=WIDE)
+    page.row("many/").get_by_role("button").click()
+    status = page.page.locator("#files-status")
+    expect(status).to_have_text("100 entries, and more")
+    page.page.get_by_role("button", name="Show more").click()
+    expect(status).to_have_text("103 entries")
+    first_new = page.row("100").get_by_role("link")
+    expect(first_new).to_be_focused()
+    page.row("100").evaluate("(row) => { row.keptByTheTest = true; }")
+    assert cluster["node2"].put("many/050a", b"x").status == 201
+    expect(page.row("050a")).to_have_count(1)
+    expect(status).to_have_text("104 entries")
+    expect(first_new).to_be_focused()
+    assert page.row("100").evaluate("(row) => row.keptByTheTest"), "the row is another one"

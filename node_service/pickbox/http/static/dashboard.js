@@ -1,7 +1,8 @@
 // The dashboard: shows what the node's feed tells.
 
+import { conflictsChanged, setUpConflicts } from "./conflicts.js";
 import { Feed } from "./feed.js";
-import { currentDirectory, filesChanged, readAgain, setUpFiles } from "./files.js";
+import { currentDirectory, readAgain, readSoon, setUpFiles } from "./files.js";
 import { clock } from "./format.js";
 import { drawGraphs, setUpGraphs } from "./graphs.js";
 import { showEvents } from "./happenings.js";
@@ -63,8 +64,10 @@ function showSilence(error) {
 
 function eventsTold(events) {
   const fresh = showEvents(events);
-  const ofFiles = fresh.filter(({ kind }) => kind === "files_changed" || kind === "conflict");
-  if (ofFiles.length) filesChanged(ofFiles);
+  const kinds = new Set(fresh.map(({ kind }) => kind));
+  if (!kinds.has("files_changed") && !kinds.has("conflict")) return;
+  readSoon();
+  conflictsChanged(kinds.has("conflict"));
 }
 
 const feed = new Feed(
@@ -73,6 +76,7 @@ const feed = new Feed(
 );
 setUpGraphs(history);
 setUpFiles();
+setUpConflicts();
 setUpUploads(currentDirectory, readAgain);
 part("refresh").addEventListener("click", () => feed.refresh());
 for (const change of ["online", "offline"]) {

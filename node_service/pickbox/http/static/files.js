@@ -1,27 +1,22 @@
-// The files browser: one directory at a time, download, and the conflict copies.
+// The files browser: one directory at a time, and download.
 
 import { bytes, moment, plural } from "./format.js";
-import { button, make, part, write } from "./page.js";
-import { downloadLink, encodedPath, isCopy, nameOf, originalOf, pathBytes } from "./paths.js";
+import { arrange, button, make, part, write } from "./page.js";
+import { downloadLink, encodedPath, isCopy, nameOf, pathBytes, visible } from "./paths.js";
 import { ask } from "./requests.js";
 
 const PAGE = 100;
+const LARGEST_PAGE = 1000; // that the node gives
 const AGAIN_MS = 1000; // a busy folder is not read more often than that
 
 let directory = { encoded: "", names: [] }; // names: [shown, encoded] of each component
-let cursor = null;
-let pages = 1; // so many were asked for
+let wanted = PAGE; // so many entries are to be shown
 let reading = 0; // number of the last reading: an older one that answers late is dropped
 let again = 0;
+let shown = new Map(); // what an entry says -> its row
 
 export function setUpFiles() {
-  part("more").addEventListener("click", () => {
-    pages += 1;
-    readMore();
-  });
-  part("conflicts").addEventListener("toggle", (event) => {
-    if (event.target.open) showConflicts();
-  });
+  part("more").addEventListener("click", showMore);
   open(directory);
 }
 
@@ -30,75 +25,67 @@ export function currentDirectory() {
 }
 
 // The folder changed somewhere.
-export function filesChanged(events) {
+export function readSoon() {
   clearTimeout(again);
   again = setTimeout(readAgain, AGAIN_MS);
-  if (!events.some((event) => event.kind === "conflict")) return;
-  part("conflicts").classList.add("news");
-  if (part("conflicts").open) showConflicts();
 }
 
 export function readAgain() {
-  read(pages);
+  read(wanted);
 }
 
 function open(where, focus = false) {
   directory = where;
-  pages = 1;
+  wanted = PAGE;
   showCrumbs();
-  read(1).then(() => focus && part("files-title").focus());
+  read(wanted).then(() => focus && part("files-title").focus());
 }
 
-async function read(count) {
+// Shows the directory's first entries, `most` at most.
+async function read(most) {
   reading += 1;
   const mine = reading;
   try {
     const found = [];
     let page = { cursor: "" };
-    for (let i = 0; i < count && page.cursor !== null; i += 1) {
-      page = await ask(addressOfPage(page.cursor));
+    while (found.length < most && page.cursor !== null) {
+      page = await ask(addressOfPage(page.cursor, Math.min(LARGEST_PAGE, most - found.length)));
+      if (mine !== reading) return;
       found.push(...page.entries);
     }
-    if (mine === reading) show(found, page.cursor);
+    show(found, page.cursor);
   } catch (error) {
     if (mine === reading) say(`The directory could not be read: ${error.message}`);
   }
 }
 
-async function readMore() {
-  const mine = reading;
-  try {
-    const page = await ask(addressOfPage(cursor));
-    if (mine !== reading) return;
-    part("entries").append(...page.entries.map(row));
-    keepCursor(page.cursor);
-  } catch (error) {
-    say(`No more could be read: ${error.message}`);
-  }
+async function showMore() {
+  const before = part("entries").childElementCount;
+  wanted += PAGE;
+  await read(wanted);
+  // The button may have gone, and what is new is what was asked for.
+  part("entries").children[before]?.querySelector("a, button")?.focus();
 }
 
-function addressOfPage(after) {
+function addressOfPage(after, limit) {
   const prefix = directory.encoded && `${directory.encoded}/`;
   const from = after ? `&cursor=${after}` : "";
-  return `/api/v1/files?recursive=false&limit=${PAGE}&prefix=${prefix}${from}`;
+  return `/api/v1/files?recursive=false&limit=${limit}&prefix=${prefix}${from}`;
 }
 
+// A row that says the same as before stays where it is, with the focus or the selection in it.
 function show(entries, next) {
-  const rows = part("entries");
-  const focused = rows.contains(document.activeElement) ? document.activeElement.textContent : null;
-  rows.replaceChildren(...entries.map(row));
-  if (focused !== null) {
-    [...rows.querySelectorAll("a, button")].find((e) => e.textContent === focused)?.focus();
+  const before = shown;
+  shown = new Map();
+  for (const entry of entries) {
+    const key = JSON.stringify([directory.encoded, entry]);
+    shown.set(key, before.get(key) ?? row(entry));
   }
-  keepCursor(next);
+  arrange(part("entries"), [...shown.values()]);
+  part("more").hidden = next === null;
   const more = next === null ? "" : ", and more";
   const there = `${plural(entries.length, "entry", "entries")}${more}`;
   say(entries.length ? there : "Nothing is here yet.");
-}
-
-function keepCursor(next) {
-  cursor = next;
-  part("more").hidden = next === null;
 }
 
 function say(text) {
@@ -113,7 +100,9 @@ function showCrumbs() {
   part("crumbs").replaceChildren(
     ...crumbs.map(([text, where], i) => {
       const here = i === crumbs.length - 1;
-      const item = make("li", "", here ? text : button("link", text, () => open(where, true)));
+      const shownText = visible(text);
+      const link = () => button("link", shownText, () => open(where, true));
+      const item = make("li", "", here ? shownText : link());
       if (here) item.setAttribute("aria-current", "location");
       return item;
     }),
@@ -127,7 +116,12 @@ function row(entry) {
   const size = make("td", "size", known ? bytes(entry.size) : "");
   const time = entry.mtime_ns ? moment(new Date(entry.mtime_ns / 1e6)) : "";
   const from = make("td", "from", entry.origin);
-  return make("tr", "", named(entry, encoded, name), size, make("td", "time", time), from);
+  const cells = [named(entry, encoded, name), size, make("td", "time", time), from];
+  const element = make("tr", "", ...cells);
+  // On a narrow screen these are no table boxes, and not all browsers know them for a table then.
+  element.role = "row";
+  for (const cell of cells) cell.role = cell.tagName === "TH" ? "rowheader" : "cell";
+  return element;
 }
 
 function named(entry, encoded, name) {
@@ -135,54 +129,12 @@ function named(entry, encoded, name) {
   cell.scope = "row";
   if (entry.kind === "directory") {
     const where = { encoded, names: [...directory.names, [name, encoded]] };
-    cell.append(button("link", `${name}/`, () => open(where, true)));
+    cell.append(button("link", `${visible(name)}/`, () => open(where, true)));
   } else if (entry.kind === "file") {
     cell.append(downloadLink(encoded, name, name));
   } else {
-    cell.append(`${name} → ${entry.target}`);
+    cell.append(`${visible(name)} → ${visible(entry.target)}`);
   }
   if (isCopy(entry.path)) cell.append(" ", make("span", "badge conflict", "conflict copy"));
   return cell;
-}
-
-async function showConflicts() {
-  const list = part("conflict-list");
-  part("conflicts").classList.remove("news");
-  try {
-    const { conflicts, more } = await ask("/api/conflicts");
-    const items = conflicts.map(conflict);
-    if (items.length === 0) items.push(make("li", "", "There are none."));
-    if (more) items.push(make("li", "", "There are more than these."));
-    list.replaceChildren(...items);
-  } catch {
-    list.replaceChildren(make("li", "", "The list could not be read; close and open it again."));
-  }
-}
-
-function conflict(entry) {
-  const encoded = encodedPath(pathBytes(entry));
-  const name = nameOf(entry.path);
-  const original = originalOf(encoded);
-  const originalName = nameOf(decodeURIComponentSafely(original));
-  const made = moment(new Date(entry.mtime_ns / 1e6));
-  return make(
-    "li",
-    "",
-    make("span", "path", entry.path),
-    make("span", "meta", `${bytes(entry.size)}, from ${entry.origin}, of ${made}`),
-    make(
-      "span",
-      "actions",
-      downloadLink(encoded, "Download the copy", name),
-      downloadLink(original, "Download what is current", originalName),
-    ),
-  );
-}
-
-function decodeURIComponentSafely(encoded) {
-  try {
-    return decodeURIComponent(encoded);
-  } catch {
-    return encoded; // bytes that are no text
-  }
 }

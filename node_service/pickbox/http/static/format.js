@@ -44,6 +44,12 @@ export function moment(date) {
   return `${day}, ${date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" })}`;
 }
 
+// A file in a few words.
+export function aboutFile(entry) {
+  const from = entry.origin ? `, from ${entry.origin}` : "";
+  return `${bytes(entry.size)}${from}, of ${moment(new Date(entry.mtime_ns / 1e6))}`;
+}
+
 export function plural(number, one, many) {
   return `${count(number)} ${number === 1 ? one : many}`;
 }

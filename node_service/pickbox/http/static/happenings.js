@@ -2,6 +2,7 @@
 
 import { clock, moment } from "./format.js";
 import { make, part, tone } from "./page.js";
+import { visible } from "./paths.js";
 
 const SHOWN = 60;
 const TONES = {
@@ -82,8 +83,9 @@ function item(event) {
   element.dataset.kind = event.kind;
   tone(element, TONES[event.kind] ?? "idle");
   if (event.paths.length) {
-    const paths = make("span", "paths", event.paths.join(", "));
-    paths.title = event.paths.join("\n"); // long ones are cut
+    const names = event.paths.map(visible);
+    const paths = make("span", "paths", names.join(", "));
+    paths.title = names.join("\n"); // long ones are cut
     said.append(paths);
   }
   return element;

@@ -34,3 +34,13 @@ export function refill(element, shown, content) {
   element.dataset.shown = key;
   element.replaceChildren(...content());
 }
+
+// Has `parent` contain `wanted` in that order. What is in its place already is not touched: taken
+// out and put in again, it would lose the focus.
+export function arrange(parent, wanted) {
+  const kept = new Set(wanted);
+  for (const child of [...parent.children]) if (!kept.has(child)) child.remove();
+  wanted.forEach((child, i) => {
+    if (parent.children[i] !== child) parent.insertBefore(child, parent.children[i] ?? null);
+  });
+}

@@ -17,12 +17,34 @@ export function encodedPath(bytes) {
   }).join("");
 }
 
+// As text; bytes that are none stay encoded.
+export function decodedPath(encoded) {
+  try {
+    return decodeURIComponent(encoded);
+  } catch {
+    return encoded;
+  }
+}
+
 export function addressOf(encoded) {
   return `/api/v1/files/${encoded}`;
 }
 
 export function nameOf(path) {
   return path.slice(path.lastIndexOf("/") + 1);
+}
+
+// Control characters, and those that have no width or turn the direction of what follows: with them
+// a name could look like another one.
+const UNSEEN =
+  /[\u0000-\u001f\u007f-\u009f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
+
+// A name as people see it.
+export function visible(name) {
+  return name.replace(UNSEEN, (character) => {
+    const code = character.charCodeAt(0).toString(16).toUpperCase();
+    return `<U+${code.padStart(4, "0")}>`;
+  });
 }
 
 const COPY = /\.sync-conflict-\d{8}-\d{6}-[a-z0-9-]+(~\d+)?(\.[^./]*)?$/;
@@ -40,6 +62,6 @@ export function downloadLink(encoded, text, name) {
   const link = document.createElement("a");
   link.href = addressOf(encoded);
   link.download = name;
-  link.textContent = text;
+  link.textContent = visible(text);
   return link;
 }

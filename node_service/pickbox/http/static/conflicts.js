@@ -1,0 +1,87 @@
+// The conflict copies in the folder, each with what can be done about it.
+
+import { aboutFile } from "./format.js";
+import { arrange, make, part, write } from "./page.js";
+import {
+  decodedPath,
+  downloadLink,
+  encodedPath,
+  isCopy,
+  nameOf,
+  originalOf,
+  pathBytes,
+  visible,
+} from "./paths.js";
+import { ask } from "./requests.js";
+
+const AGAIN_MS = 5000; // the node looks through its whole catalog: not oftener than that
+
+let again = 0;
+let reading = 0; // number of the last reading
+let shown = new Map(); // what an entry says -> its item
+
+export function setUpConflicts() {
+  part("conflicts").addEventListener("toggle", (event) => {
+    if (event.target.open) readConflicts();
+  });
+}
+
+// The folder changed somewhere; `fresh` says whether there is a new copy.
+export function conflictsChanged(fresh) {
+  if (part("conflicts").open) again ||= setTimeout(readConflicts, AGAIN_MS);
+  else if (fresh) part("conflicts").classList.add("news");
+}
+
+async function readConflicts() {
+  clearTimeout(again);
+  again = 0;
+  reading += 1;
+  const mine = reading;
+  part("conflicts").classList.remove("news");
+  try {
+    const found = await ask("/api/conflicts");
+    if (mine === reading) show(found);
+  } catch {
+    write(part("conflicts-left"), "The list could not be read; close and open it again.");
+  }
+}
+
+// An item that says the same as before stays as it is: it may have the focus.
+function show({ conflicts, more }) {
+  const before = shown;
+  shown = new Map();
+  const items = conflicts.map((entry) => {
+    const key = JSON.stringify(entry);
+    shown.set(key, before.get(key) ?? item(entry));
+    return shown.get(key);
+  });
+  const list = part("conflict-list");
+  const focused = list.contains(document.activeElement);
+  arrange(list, items);
+  if (focused && !list.contains(document.activeElement)) {
+    part("conflicts").querySelector("summary").focus();
+  }
+  const left = more ? "There are more than these." : "";
+  write(part("conflicts-left"), items.length ? left : "There are none.");
+}
+
+function item(entry) {
+  const copy = encodedPath(pathBytes(entry));
+  const name = nameOf(entry.path);
+  const actions = make("span", "actions", downloadLink(copy, "Download the copy", name));
+  const element = make(
+    "li",
+    "",
+    make("span", "path", visible(entry.path)),
+    make("span", "meta", aboutFile(entry)),
+    actions,
+  );
+  // A directory may have such a name, or a file that never was a copy.
+  if (entry.kind === "file" && isCopy(entry.path)) {
+    const original = originalOf(copy);
+    actions.append(
+      downloadLink(original, "Download what is current", nameOf(decodedPath(original))),
+    );
+  }
+  return element;
+}
