@@ -1,7 +1,7 @@
 // The conflict copies in the folder, each with what can be done about it.
 
 import { aboutFile } from "./format.js";
-import { arrange, make, part, write } from "./page.js";
+import { arrange, button, make, part, write } from "./page.js";
 import {
   decodedPath,
   downloadLink,
@@ -13,14 +13,18 @@ import {
   visible,
 } from "./paths.js";
 import { ask } from "./requests.js";
+import { Settling } from "./settling.js";
 
 const AGAIN_MS = 5000; // the node looks through its whole catalog: not oftener than that
 
 let again = 0;
 let reading = 0; // number of the last reading
 let shown = new Map(); // what an entry says -> its item
+let settled = () => {};
 
-export function setUpConflicts() {
+// `onSettled()` is told when this page has changed the folder.
+export function setUpConflicts(onSettled) {
+  settled = onSettled;
   part("conflicts").addEventListener("toggle", (event) => {
     if (event.target.open) readConflicts();
   });
@@ -46,7 +50,7 @@ async function readConflicts() {
   }
 }
 
-// An item that says the same as before stays as it is: it may have the focus.
+// An item that says the same as before stays as it is: somebody may be settling it.
 function show({ conflicts, more }) {
   const before = shown;
   shown = new Map();
@@ -77,11 +81,26 @@ function item(entry) {
     actions,
   );
   // A directory may have such a name, or a file that never was a copy.
-  if (entry.kind === "file" && isCopy(entry.path)) {
-    const original = originalOf(copy);
-    actions.append(
-      downloadLink(original, "Download what is current", nameOf(decodedPath(original))),
-    );
-  }
+  if (entry.kind === "file" && isCopy(entry.path)) offerSettling(element, actions, entry, copy);
   return element;
+}
+
+function offerSettling(element, actions, entry, copy) {
+  const original = originalOf(copy);
+  const name = nameOf(decodedPath(original));
+  const start = button("", "Settle", () => {
+    start.hidden = true;
+    element.append(new Settling({ copy, original, name }, end).element);
+  });
+  const end = (told) => {
+    element.querySelector(".settling")?.remove();
+    start.hidden = false;
+    start.focus();
+    if (!told) return;
+    write(part("conflicts-said"), told);
+    settled();
+    readConflicts();
+  };
+  start.setAttribute("aria-label", `Settle ${visible(entry.path)}`);
+  actions.append(downloadLink(original, "Download what is current", name), start);
 }

@@ -76,7 +76,7 @@ const feed = new Feed(
 );
 setUpGraphs(history);
 setUpFiles();
-setUpConflicts();
+setUpConflicts(readAgain);
 setUpUploads(currentDirectory, readAgain);
 part("refresh").addEventListener("click", () => feed.refresh());
 for (const change of ["online", "offline"]) {

@@ -17,6 +17,14 @@ export function encodedPath(bytes) {
   }).join("");
 }
 
+// The bytes that a percent-encoded path stands for, in base64.
+export function base64Of(encoded) {
+  const latin = encoded.replace(/%([0-9A-F]{2})/g, (_, hex) =>
+    String.fromCharCode(Number.parseInt(hex, 16)),
+  );
+  return btoa(latin);
+}
+
 // As text; bytes that are none stay encoded.
 export function decodedPath(encoded) {
   try {

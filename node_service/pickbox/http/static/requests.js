@@ -22,3 +22,10 @@ export async function documentOf(response) {
     throw new Error(`something between here and the node answered with ${response.status}`);
   }
 }
+
+// A name under which a write is done once, however often it is sent. crypto.randomUUID would need
+// HTTPS.
+export function newKey() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
