@@ -1,4 +1,4 @@
-"""The dashboard where things go wrong: names, networks, and many files."""
+"""The dashboard where things go wrong: names, networks, uploads, and many files."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from proxy import keeping_the_stream
 
 if TYPE_CHECKING:
     from cluster import Node
+    from playwright.sync_api import Request, Route
 
     from conftest import Opener
 
 pytestmark = pytest.mark.cluster
 
 WIDE = {"width": 1280, "height": 900}
+FILES = "**/api/v1/files/**"
 
 
 def test_behind_a_proxy_that_keeps_the_stream_the_page_asks_every_five_seconds(
@@ -119,3 +121,55 @@ def test_more_of_many_files_is_shown_and_stays_while_the_folder_changes(
     expect(status).to_have_text("104 entries")
     expect(first_new).to_be_focused()
     assert page.row("100").evaluate("(row) => row.keptByTheTest"), "the row is another one"
+
+
+def test_an_upload_that_breaks_off_can_be_tried_again_and_is_done_once(
+    cluster: Cluster, open_dashboard: Opener
+) -> None:
+    page = open_dashboard(cluster["node1"], unwell=True, viewport=WIDE)
+    keys: list[str | None] = []
+
+    def break_the_first(route: Route, request: Request) -> None:
+        if request.method != "PUT":
+            return route.continue_()
+        keys.append(request.headers.get("idempotency-key"))
+        if len(keys) > 1:
+            return route.continue_()
+        # It arrives, and its answer does not.
+        assert route.fetch().status == 201
+        return route.abort()
+
+    page.page.route(FILES, break_the_first)
+    upload = page.upload("broken off.txt", b"once")
+    expect(upload).to_contain_text("the node did not answer")
+    expect(page.page.locator("#uploads-said")).to_contain_text("broken off.txt: could not be sent")
+    upload.get_by_role("button", name="Try again").click()
+    expect(upload).to_contain_text("stored")
+    assert keys[0] is not None
+    assert keys == [keys[0]] * 2, "the second try is not known for the first"
+
+
+def test_an_upload_shows_how_far_it_is_and_can_be_cancelled(
+    cluster: Cluster, open_dashboard: Opener
+) -> None:
+    page = open_dashboard(cluster["node1"], unwell=True, viewport=WIDE)
+    page.page.route(FILES, lambda route: None)  # the node never answers
+    upload = page.upload("endless.bin", bytes(1 << 20))
+    waiting = page.upload("waits.bin", b"x")
+    expect(upload.get_by_role("progressbar", name="Upload of endless.bin")).to_be_visible()
+    expect(waiting).to_contain_text("waits")
+    for each in (waiting, upload):
+        each.get_by_role("button", name="Cancel").press("Enter")
+        expect(each).to_contain_text("cancelled")
+        expect(page.page.get_by_role("button", name="Upload files")).to_be_focused()
+    page.page.unroute(FILES)
+    assert cluster["node1"].get("waits.bin").status == 404
+
+
+def test_a_file_that_is_too_large_is_not_even_sent(
+    cluster: Cluster, open_dashboard: Opener
+) -> None:
+    page = open_dashboard(cluster["node1"], viewport=WIDE)
+    page.page.evaluate("document.getElementById('files').dataset.largest = 1024")
+    refused = page.upload("large.bin", bytes(2048))
+    expect(refused).to_contain_text("has 2.0 KiB; this node takes up to 1.0 KiB")

@@ -113,6 +113,11 @@ def modules(node: Running) -> dict[str, str]:
     return found
 
 
+def test_the_dashboard_knows_how_large_a_file_may_be(node: Running) -> None:
+    page = node.client("GET", "/").content.decode()
+    assert f'data-largest="{node.settings.max_file_size}"' in page
+
+
 def test_what_others_made_is_served_as_they_published_it(node: Running) -> None:
     """uPlot 1.6.32, as docs/architecture.md says; its license lies beside it."""
     published = {

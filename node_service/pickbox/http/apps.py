@@ -44,7 +44,7 @@ def create_client_app(
     """Files, the cluster's state, the dashboard and the API's description."""
     app = _flask("client", metrics, static_folder="static")
     app.register_blueprint(files_blueprint(files, settings.max_file_size))
-    app.register_blueprint(cluster_blueprint(files, control))
+    app.register_blueprint(cluster_blueprint(files, control, settings.max_file_size))
     app.register_blueprint(watching_blueprint(control, observer, viewers))
     app.register_blueprint(_openapi_blueprint())
     app.wsgi_app = RawPaths(app.wsgi_app)  # type: ignore[method-assign]

@@ -30,14 +30,15 @@ _CONFLICTS_SHOWN: Final = 1000
 _PAGE: Final = 1000
 
 
-def cluster_blueprint(files: FileService, control: NodeControl) -> Blueprint:
+def cluster_blueprint(files: FileService, control: NodeControl, max_file_size: int) -> Blueprint:
     """Routes ``/``, ``/api/health``, ``/api/metrics``, ``/api/cluster``, ``/api/conflicts``."""
     blueprint = Blueprint("cluster", __name__)
 
     @blueprint.get("/")
     def dashboard() -> Response:
         """The page; all that it shows comes from ``/api/cluster`` and ``/api/health``."""
-        page = current_app.make_response(render_template("dashboard.html", version=__version__))
+        html = render_template("dashboard.html", version=__version__, largest=max_file_size)
+        page = current_app.make_response(html)
         page.headers["Content-Security-Policy"] = _PAGE_POLICY
         return page
 

@@ -1,24 +1,28 @@
-// Uploads into the directory that is open, one after the other. Nothing is replaced unasked.
+// Uploads into the directory that is open, one after the other.
 
-import { percent } from "./format.js";
-import { button, make, part, tone, write } from "./page.js";
-import { addressOf, encodedPath } from "./paths.js";
+import { part } from "./page.js";
+import { Upload } from "./upload.js";
 
 const SHOWN = 8;
-const encoder = new TextEncoder();
 
 let queue = Promise.resolve();
+const uploads = new Set(); // those whose item is in the list
 
 // `where()` is the directory that is open; `stored()` is told after each file.
 export function setUpUploads(where, stored) {
   const chooser = part("chooser");
-  const take = (files) => [...files].forEach((file) => add(file, where().encoded, stored));
+  const take = (files, why = () => "") => {
+    for (const file of files) add(new Upload(file, where().encoded, enqueue, stored), why(file));
+  };
   part("upload").addEventListener("click", () => chooser.click());
   chooser.addEventListener("change", () => {
     take(chooser.files);
     chooser.value = "";
   });
   takeDrops(part("files"), take);
+  addEventListener("beforeunload", (event) => {
+    if ([...uploads].some((upload) => upload.unfinished)) event.preventDefault();
+  });
 }
 
 function takeDrops(panel, take) {
@@ -35,86 +39,36 @@ function takeDrops(panel, take) {
     panel.classList.remove("drop");
     if (!carriesFiles(event)) return;
     event.preventDefault();
-    take(event.dataTransfer.files);
+    const directories = droppedDirectories(event.dataTransfer.items);
+    const why = ({ name }) => (directories.has(name) ? "is a directory; upload its files" : "");
+    take(event.dataTransfer.files, why);
   });
 }
 
-function add(file, directory, stored) {
-  const name = encodedPath(encoder.encode(file.name));
-  const upload = {
-    file,
-    address: addressOf(directory ? `${directory}/${name}` : name),
-    item: make("li", "", make("span", "name", file.name), make("span", "said", "waits")),
-    stored,
-  };
-  const list = part("uploads");
-  list.prepend(upload.item);
-  // What waits, or asks something, stays in view.
-  const ended = [...list.querySelectorAll("[data-ended]")];
-  while (list.childElementCount > SHOWN && ended.length) ended.pop().remove();
-  list.hidden = false;
-  enqueue(upload, { "If-None-Match": "*" });
+// Their names: a browser gives them as files that nobody can read.
+function droppedDirectories(items) {
+  const entries = [...items].map((item) => item.webkitGetAsEntry?.());
+  return new Set(entries.filter((entry) => entry?.isDirectory).map(({ name }) => name));
 }
 
-function enqueue(upload, condition) {
-  queue = queue.then(() => send(upload, condition));
+function add(upload, why) {
+  uploads.add(upload);
+  part("uploads").prepend(upload.item);
+  part("uploads").hidden = false;
+  if (why) upload.refuse(why);
+  else upload.begin();
+  forgetOldest();
 }
 
-async function send(upload, condition) {
-  say(upload, "0 %", "idle");
-  try {
-    const answer = await put(upload, condition);
-    if (answer.status === 412) askToReplace(upload);
-    else if (answer.status >= 400) say(upload, answer.document?.detail ?? "was refused", "bad");
-    else {
-      say(upload, "stored", "ok");
-      upload.item.dataset.ended = "";
-      upload.stored();
-    }
-  } catch {
-    say(upload, "the node did not answer; try again", "bad");
+function enqueue(upload) {
+  queue = queue.then(() => upload.run());
+}
+
+// What waits, or asks something, stays in view.
+function forgetOldest() {
+  const ended = [...uploads].filter(({ item }) => "ended" in item.dataset);
+  for (const upload of ended.slice(0, Math.max(0, uploads.size - SHOWN))) {
+    upload.item.remove();
+    uploads.delete(upload);
   }
-}
-
-function askToReplace(upload) {
-  say(upload, "is there already", "warn");
-  const answer = (text, act) => button("", text, act);
-  const replace = answer("Replace it", () => {
-    choices.remove();
-    enqueue(upload, {});
-  });
-  const keep = answer("Keep it", () => {
-    choices.remove();
-    say(upload, "left as it was", "idle");
-    upload.item.dataset.ended = "";
-  });
-  const choices = make("span", "choices", replace, keep);
-  upload.item.append(choices);
-}
-
-function say(upload, text, name) {
-  write(upload.item.querySelector(".said"), text);
-  tone(upload.item, name);
-}
-
-// XMLHttpRequest tells how far an upload is; fetch does not.
-function put(upload, condition) {
-  return new Promise((resolve, reject) => {
-    const request = new XMLHttpRequest();
-    request.open("PUT", upload.address);
-    request.setRequestHeader("Content-Type", "application/octet-stream");
-    request.setRequestHeader("X-Pickbox-Mtime", `${upload.file.lastModified}000000`);
-    for (const [header, value] of Object.entries(condition)) {
-      request.setRequestHeader(header, value);
-    }
-    request.responseType = "json";
-    request.upload.addEventListener("progress", ({ loaded, total }) => {
-      if (total) say(upload, percent((100 * loaded) / total), "idle");
-    });
-    request.addEventListener("load", () => {
-      resolve({ status: request.status, document: request.response });
-    });
-    request.addEventListener("error", reject);
-    request.send(upload.file);
-  });
 }

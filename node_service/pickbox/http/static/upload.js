@@ -1,0 +1,170 @@
+// One upload: its item in the list, what is said of it, and what can be done about it.
+
+import { bytes, percent } from "./format.js";
+import { button, make, part, tone, write } from "./page.js";
+import { addressOf, encodedPath, visible } from "./paths.js";
+import { newKey } from "./requests.js";
+
+const encoder = new TextEncoder();
+
+export class Upload {
+  #file;
+  #address;
+  #name;
+  #headers;
+  #enqueue; // has `run` called when it is this one's turn
+  #stored; // told when the file is stored
+  #request = null;
+  #bar = make("progress");
+  #said = make("span", "said");
+  #choices = make("span", "choices");
+
+  constructor(file, directory, enqueue, stored) {
+    this.#file = file;
+    this.#name = visible(file.name);
+    const encoded = encodedPath(encoder.encode(file.name));
+    this.#address = addressOf(directory ? `${directory}/${encoded}` : encoded);
+    this.#enqueue = enqueue;
+    this.#stored = stored;
+    this.#bar.ariaLabel = `Upload of ${this.#name}`;
+    const shown = make("span", "name", this.#name);
+    this.item = make("li", "", shown, this.#bar, this.#said, this.#choices);
+    this.unfinished = false;
+  }
+
+  // Nothing is replaced unasked.
+  begin() {
+    const largest = Number(part("files").dataset.largest);
+    if (this.#file.size <= largest) return this.#wait({ "If-None-Match": "*" });
+    this.refuse(`has ${bytes(this.#file.size)}; this node takes up to ${bytes(largest)}`);
+  }
+
+  // It cannot be sent at all.
+  refuse(why) {
+    this.#end(why, "bad");
+  }
+
+  async run() {
+    if (!this.unfinished) return; // cancelled before its turn came
+    this.#progress(0, this.#file.size);
+    try {
+      const answer = await this.#put();
+      if (answer.status === 412) this.#askToReplace();
+      else if (answer.status >= 400) this.#refused(answer);
+      else {
+        this.#end("stored", "ok");
+        this.#stored();
+      }
+    } catch (event) {
+      if (event.type === "abort") this.#end("cancelled", "idle");
+      else this.#askToRepeat("could not be sent: the node did not answer");
+    }
+  }
+
+  #wait(condition) {
+    // Under one key: what was stored although the answer was lost is not stored a second time.
+    this.#headers = { ...condition, "Idempotency-Key": newKey() };
+    this.#again();
+  }
+
+  #again() {
+    this.unfinished = true;
+    this.#say("waits", "idle");
+    this.#offer({ Cancel: () => this.#cancel() });
+    this.#enqueue(this);
+  }
+
+  #cancel() {
+    if (this.#request) this.#request.abort();
+    else this.#end("cancelled", "idle");
+  }
+
+  #refused({ status, document }) {
+    const why = document?.detail ?? `was refused with status ${status}`;
+    if (status >= 500) this.#askToRepeat(why);
+    else this.#end(why, "bad");
+  }
+
+  #askToReplace() {
+    this.#stop("is there already", "warn");
+    this.#offer({
+      "Replace it": () => this.#wait({}),
+      "Keep it": () => this.#end("left as it was", "idle"),
+    });
+  }
+
+  #askToRepeat(why) {
+    this.#stop(why, "bad");
+    this.#offer({
+      "Try again": () => this.#again(),
+      Dismiss: () => this.#end("not uploaded", "idle"),
+    });
+  }
+
+  #end(text, name) {
+    this.#stop(text, name);
+    this.#offer({});
+    this.item.dataset.ended = "";
+  }
+
+  #stop(text, name) {
+    this.unfinished = false;
+    this.#say(text, name);
+    // How far it is changes too often to be read out; what became of it is.
+    write(part("uploads-said"), `${this.#name}: ${text}`);
+  }
+
+  #say(text, name) {
+    this.#bar.hidden = true;
+    write(this.#said, text);
+    tone(this.item, name);
+  }
+
+  #progress(loaded, total) {
+    const done = total ? loaded / total : 0;
+    const far = `${percent(100 * done)} of ${bytes(total)}`;
+    this.#say(done < 1 ? far : "sent; is being stored", "idle");
+    this.#bar.hidden = false;
+    this.#bar.value = done;
+  }
+
+  // Buttons, each named for its file too: there may be many of a kind.
+  #offer(answers) {
+    // The one that was pressed goes, and the focus is not to go with it.
+    if (this.#choices.contains(document.activeElement)) part("upload").focus();
+    this.#choices.replaceChildren(
+      ...Object.entries(answers).map(([text, act]) => {
+        const choice = button("", text, act);
+        choice.ariaLabel = `${text}: ${this.#name}`;
+        return choice;
+      }),
+    );
+  }
+
+  // XMLHttpRequest tells how far an upload is; fetch does not.
+  #put() {
+    return new Promise((resolve, reject) => {
+      const request = new XMLHttpRequest();
+      request.open("PUT", this.#address);
+      request.setRequestHeader("Content-Type", "application/octet-stream");
+      request.setRequestHeader("X-Pickbox-Mtime", `${this.#file.lastModified}000000`);
+      for (const [header, value] of Object.entries(this.#headers)) {
+        request.setRequestHeader(header, value);
+      }
+      request.responseType = "json";
+      request.upload.addEventListener("progress", ({ loaded, total }) => {
+        this.#progress(loaded, total);
+      });
+      request.addEventListener("load", () => {
+        resolve({ status: request.status, document: request.response });
+      });
+      request.addEventListener("error", reject);
+      request.addEventListener("abort", reject);
+      request.addEventListener("loadend", () => {
+        this.#request = null;
+      });
+      this.#request = request;
+      request.send(this.#file);
+    });
+  }
+}
