@@ -8,7 +8,7 @@ import { drawGraphs, setUpGraphs } from "./graphs.js";
 import { showEvents } from "./happenings.js";
 import { History } from "./history.js";
 import { showNodes } from "./nodes.js";
-import { setVerdict, showChecks, showSummary, showVerdict } from "./overview.js";
+import { setVerdict, showChecks, showSituation, showSummary, showVerdict } from "./overview.js";
 import { part, tone, write } from "./page.js";
 import { ask } from "./requests.js";
 import { setUpUploads } from "./uploads.js";
@@ -30,6 +30,7 @@ function showState({ cluster, health, history: told }, live) {
   if (!history.add(told)) catchUp();
   const readings = history.latest();
   showVerdict(cluster);
+  showSituation(cluster);
   showSummary(cluster, readings);
   showNodes(cluster, readings);
   showChecks(health);
@@ -59,6 +60,7 @@ function showSilence(error) {
   part("main").classList.toggle("stale", lastAnswer !== null);
   part("updated").classList.remove("live");
   write(part("updated"), lastAnswer ? `Last updated ${clock(lastAnswer)}` : "Not updated yet");
+  part("situation").hidden = true;
   setVerdict("Not reachable", "bad");
 }
 

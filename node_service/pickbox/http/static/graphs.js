@@ -1,17 +1,15 @@
 // The graphs: a small one of each figure, a line a node, drawn by uPlot (vendor/uplot).
 
-import { bytes, count, percent, rate, shortTime } from "./format.js";
+import { bytes, clock, count, percent, rate, shortTime } from "./format.js";
 import { button, make, part, write } from "./page.js";
+import { keyOf, optionsOf, sizeIn } from "./plotting.js";
 
 const { uPlot } = globalThis;
-const HEIGHT = 150;
 const LEAST_SECONDS = 120; // shown while the node has no longer history
 const RANGES = [
   ["15 minutes", 900],
   ["1 hour", 3600],
 ];
-const DASHES = [[], [6, 3], [2, 3], [9, 3, 2, 3]]; // nodes differ in more than their colour
-const COLOURS = 6;
 const GRAPHS = [
   { figure: "commits_per_second", title: "Commits", say: rate, least: 1 },
   {
@@ -44,11 +42,12 @@ let seconds = RANGES[0][1];
 let history = null;
 let nodes = []; // ids, in the order of their lines
 let drawn = []; // {graph, figure, plot, values}
-let pointed = null; // index of the sample under the pointer
+let pointed = null; // index of the sample that is read; null for the newest
 
 export function setUpGraphs(of) {
   history = of;
   part("ranges").append(...RANGES.map(([text, range]) => rangeButton(text, range)));
+  part("graph-time").addEventListener("input", pointBySlider);
   const again = () => drawn.forEach(({ plot }) => plot.redraw(false, true));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", again);
   matchMedia("(prefers-contrast: more)").addEventListener("change", again);
@@ -90,94 +89,19 @@ function buildOne(graph) {
   canvas.setAttribute("aria-label", `${graph.title} over time; the figures are above it`);
   part("graphs").append(make("figure", "graph", make("figcaption", "", title, values), canvas));
   for (const [i, node] of nodes.entries()) {
-    const key = make("span", `key series-${i % COLOURS}`);
-    key.dataset.dash = i % DASHES.length;
-    values.append(make("li", "", key, make("span", "", node), make("b", "", "–")));
+    values.append(make("li", "", keyOf(i), make("span", "", node), make("b", "", "–")));
   }
-  const plot = new uPlot(options(graph, canvas), dataOf(graph.figure), canvas);
-  const watcher = new ResizeObserver(() => {
-    plot.setSize({ width: canvas.clientWidth, height: HEIGHT });
-  });
+  const options = optionsOf(graph, nodes.length, canvas, shownTimes, point);
+  const plot = new uPlot(options, dataOf(graph.figure), canvas);
+  const watcher = new ResizeObserver(() => plot.setSize(sizeIn(canvas)));
   watcher.observe(canvas);
   return { graph, figure: graph.figure, plot, values, watcher };
-}
-
-function colour(name) {
-  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-}
-
-function options(graph, canvas) {
-  const axis = { stroke: () => colour("--muted"), font: "12px system-ui, sans-serif" };
-  const grid = { stroke: () => colour("--rule"), width: 1 };
-  return {
-    width: canvas.clientWidth || 300,
-    height: HEIGHT,
-    padding: [8, 8, 0, 0],
-    legend: { show: false },
-    cursor: {
-      drag: { x: false, y: false },
-      y: false,
-      sync: { key: "history" },
-      points: { size: 6 },
-    },
-    scales: {
-      x: { range: shownTimes },
-      y: { range: (_, low, high) => [0, graph.top ?? ceiling(high, graph)] },
-    },
-    axes: [
-      {
-        ...axis,
-        grid,
-        ticks: grid,
-        size: 28,
-        space: 70,
-        values: (_, times) => times.map(hourAndMinute),
-      },
-      {
-        ...axis,
-        grid,
-        ticks: grid,
-        size: 74,
-        space: 34,
-        incrs: steps(graph),
-        values: (_, ticks) => ticks.map((tick) => graph.say(tick).replace(/\.0(?= |$)/, "")),
-      },
-    ],
-    series: [{}, ...nodes.map((_, i) => line(i, graph))],
-    hooks: { setCursor: [(plot) => point(plot.cursor.idx)] },
-  };
-}
-
-function line(i, graph) {
-  return {
-    stroke: () => colour(`--series-${i % COLOURS}`),
-    dash: DASHES[i % DASHES.length],
-    width: 1.75,
-    spanGaps: Boolean(graph.sparse),
-    points: { show: Boolean(graph.sparse), size: 4 },
-  };
-}
-
-// Steps of an axis of bytes are powers of two, or its marks would not be whole.
-function steps(graph) {
-  if (graph.binary) return Array.from({ length: 50 }, (_, i) => 2 ** i);
-  const least = graph.whole ? 0 : -4;
-  return Array.from({ length: 14 }, (_, i) => [1, 2, 5].map((n) => n * 10 ** (i + least))).flat();
-}
-
-// A quiet figure is not to look like a busy one: the axis has a least height.
-function ceiling(high, graph) {
-  return Math.max((high ?? 0) * 1.15, graph.least ?? 0.001);
 }
 
 // The chosen range, or what there is of it.
 function shownTimes() {
   const last = history.times.at(-1);
   return [Math.max(last - seconds, Math.min(history.times[0], last - LEAST_SECONDS)), last];
-}
-
-function hourAndMinute(time) {
-  return new Date(1000 * time).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
 }
 
 // The samples of the chosen range, and the one before it, so that lines begin at the edge.
@@ -188,10 +112,19 @@ function dataOf(figure) {
 }
 
 function point(index) {
-  const now = index ?? null;
-  if (now === pointed) return;
-  pointed = now;
+  if (index === pointed) return;
+  pointed = index;
   sayValues();
+}
+
+// By keyboard and by touch: the slider points at a sample in all graphs, and at its end at none.
+function pointBySlider() {
+  const index = Number(part("graph-time").value);
+  for (const { plot } of drawn) {
+    const time = plot.data[0][index];
+    const newest = index === plot.data[0].length - 1;
+    plot.setCursor({ left: newest ? -10 : plot.valToPos(time, "x"), top: 0 });
+  }
 }
 
 // In words: what the lines say at the pointer or, without one, at their end.
@@ -203,7 +136,12 @@ function sayValues() {
       write(item.lastElementChild, value == null ? "–" : graph.say(value));
     }
   }
-  const time = pointed === null ? null : drawn[0]?.plot.data[0][pointed];
-  const at = time ? `at ${new Date(1000 * time).toLocaleTimeString()}` : "now";
+  const times = drawn[0]?.plot.data[0] ?? [];
+  const time = pointed === null ? null : times[pointed];
+  const at = time ? `at ${clock(new Date(1000 * time))}` : "now";
   write(part("graphs-at"), at);
+  const slider = part("graph-time");
+  slider.max = Math.max(0, times.length - 1);
+  slider.value = pointed ?? slider.max;
+  slider.ariaValueText = at;
 }

@@ -17,6 +17,28 @@ export function showVerdict(cluster) {
   else setVerdict("Healthy", "ok");
 }
 
+// What the cluster's state means for who uses it, if that is not all as it should be.
+export function showSituation(cluster) {
+  const [text, name] = situation(cluster);
+  const element = part("situation");
+  write(element, text);
+  tone(element, name);
+  element.hidden = !text;
+}
+
+function situation({ has_quorum, leader, quorum, nodes }) {
+  const up = nodes.filter((node) => node.reachable).length;
+  const all = nodes.length;
+  if (!has_quorum) {
+    const needed = `until ${quorum} of the nodes, this one among them, reach each other`;
+    const allowed = "files can be read here and not written";
+    return [`This node reaches no majority: ${allowed}, ${needed}.`, "bad"];
+  }
+  if (!leader) return ["No leader is known; while one is elected, nothing can be written.", "bad"];
+  if (up === all) return ["", ""];
+  return [`${up} of ${all} nodes are up. The cluster works: a majority is ${quorum}.`, "warn"];
+}
+
 export function showSummary(cluster, readings) {
   const up = cluster.nodes.filter((node) => node.reachable);
   const here = cluster.nodes.find((node) => node.node_id === cluster.node_id) ?? cluster.nodes[0];
