@@ -84,6 +84,24 @@ def test_a_device_without_a_network_says_so_and_is_back_at_once(
     expect(page.updated).to_contain_text("live")
 
 
+def test_graphs_begin_anew_when_the_node_s_clock_was_put_back(
+    cluster: Cluster, open_dashboard: Opener
+) -> None:
+    page = open_dashboard(cluster["node1"], viewport=WIDE).page
+    times = page.evaluate(
+        """async () => {
+          const { History } = await import("/static/history.js");
+          const history = new History();
+          const told = (...times) => ({ seconds: 5, times, nodes: {} });
+          history.add(told(5000, 5005), true);
+          const complete = history.add(told(1400)); // a single one: what was before it is asked for
+          history.add(told(1390, 1395, 1400), true);
+          return [complete, history.times];
+        }"""
+    )
+    assert times == [False, [1390, 1395, 1400]]
+
+
 @pytest.mark.parametrize(
     ("name", "seen"),
     [

@@ -1,6 +1,7 @@
 // The samples that the node keeps, as far as this page has them.
 
 const KEPT = 720;
+const ASTRAY_SECONDS = 60; // further than that, clocks of nodes are not apart
 
 export class History {
   #seconds = 5;
@@ -13,9 +14,11 @@ export class History {
   }
 
   // Takes in what is later than the last sample; false if more is to be asked for first: `complete`
-  // says that this is all there is. Behind a balancer another node may tell: each has samples of all.
+  // says that this is all there is. Behind a balancer another node may tell: each has samples of
+  // all.
   add(told, complete = false) {
     this.#seconds = told.seconds;
+    if (this.times.at(-1) - told.times.at(-1) > ASTRAY_SECONDS) this.#forget();
     if (!this.times.length && !complete && told.times.length === 1) return false;
     const last = this.times.at(-1) ?? 0;
     const first = told.times.findIndex((time) => time > last);
@@ -35,6 +38,12 @@ export class History {
       for (const [name, values] of Object.entries(figures)) readings[node][name] = values.at(-1);
     }
     return readings;
+  }
+
+  // The node's clock was put back, and what came after is no more.
+  #forget() {
+    this.times = [];
+    this.nodes = {};
   }
 
   #append(told, i) {
