@@ -32,7 +32,15 @@ PACKAGES = "${Package}\\t${Version}\\t${Architecture}\\n"
 
 def output_of(image: str, program: str, *arguments: str) -> str:
     """What a program of the image prints."""
-    command = ["docker", "run", "--rm", "--pull=never", "--network=none", f"--entrypoint={program}", image]
+    command = [
+        "docker",
+        "run",
+        "--rm",
+        "--pull=never",
+        "--network=none",
+        f"--entrypoint={program}",
+        image,
+    ]
     done = subprocess.run(  # noqa: S603 - no shell, and the words are ours
         [*command, *arguments], check=True, capture_output=True, text=True
     )

@@ -161,7 +161,7 @@ def test_a_dashboard_leads_to_the_others_and_to_the_page_of_alerts(file: Path) -
 def test_the_dashboard_of_alerts_explains_every_alert() -> None:
     (shown,) = (panel for panel in panels(read(FILES[0])) if panel["type"] == "text")
     rows = re.findall(
-        r"^\| \[(\w+)\]\(\$\{runbooks\}#(\w+)\) \| (critical|warning) \| [A-Z].*\. \|$",
+        r"^\| \[(\w+)\]\(\$\{runbooks\}#(\w+)\) \| (critical|warning|none) \| [A-Z].*\. \|$",
         shown["options"]["content"],
         re.MULTILINE,
     )

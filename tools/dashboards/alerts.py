@@ -35,6 +35,8 @@ PAGE = Path(__file__).parents[2] / "docs/operations/alerts.md"
 
 # Some alerts are of no cluster: that Prometheus has no node among its targets is one.
 ANY_OF_OURS = 'cluster=~"$cluster|"'
+# The heartbeat always fires, and is for nobody.
+FOR_PEOPLE = 'severity!="none"'
 
 SEVERITIES: Words = {"critical": ("critical", RED), "warning": ("warning", YELLOW)}
 FIRES: Words = {1: ("fires", RED)}
@@ -56,7 +58,7 @@ def dashboard() -> Dashboard:
 
 def alerts(*conditions: str) -> str:
     """The alerts of the cluster for which these hold."""
-    return f"ALERTS{{{','.join((ANY_OF_OURS, *conditions))}}}"
+    return f"ALERTS{{{','.join((ANY_OF_OURS, FOR_PEOPLE, *conditions))}}}"
 
 
 def _counts() -> list[Panel]:
