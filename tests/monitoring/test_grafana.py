@@ -182,7 +182,7 @@ def grafana(shown: Shown, request: pytest.FixtureRequest) -> Iterator[Grafana]:
     made.stop()
 
 
-@pytest.mark.parametrize("grafana", ["a long one that nobody knows"], indirect=True)
+@pytest.mark.parametrize("grafana", ["zinc-otter-halibut"], indirect=True)
 def test_a_second_run_changes_nothing_and_a_password_of_ones_own_is_not_warned_of(
     shown: Shown, written: Path, grafana: Grafana
 ) -> None:
@@ -204,6 +204,7 @@ def test_a_published_password_is_warned_of_where_it_is_set_and_where_it_is_in_us
     )
     assert "WARNING: pickbox_grafana_admin_password is one that is published" in said
     assert 'lets in whoever says "admin" and "admin"' in said
+    assert "does not let in admin with the password that is set" in said
     assert "ChangeMe" not in said
     assert not stale.exists()
     for path in (written / "dashboards/pickbox").iterdir():
