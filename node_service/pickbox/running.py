@@ -5,6 +5,7 @@ from __future__ import annotations
 import faulthandler
 import logging
 import os
+import resource
 import signal
 import sqlite3
 from typing import TYPE_CHECKING, Final
@@ -29,6 +30,16 @@ EXIT_CONFIGURATION: Final = 78
 """sysexits.h: it fails the next time too, until somebody changes what is started here."""
 
 
+def use_all_descriptors() -> None:
+    """Open as many files as the process may.
+
+    What starts a process, container engines among them, leaves it 1024 at first, for the sake of
+    programs that use ``select``: a node has a descriptor for each client.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def run(settings: Settings, credentials: Credentials) -> int:
     """Run a node until it is asked to stop (SIGTERM, SIGINT), then end the process.
 
@@ -36,6 +47,7 @@ def run(settings: Settings, credentials: Credentials) -> int:
         The exit code, if the node could not start: 78 if the data needs another release.
     """
     faulthandler.enable()
+    use_all_descriptors()
     configure(settings.log_level, settings.node_id)
     manager = ServiceManager.from_environment(os.environ)
     try:

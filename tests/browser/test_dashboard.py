@@ -128,7 +128,7 @@ def test_every_text_has_enough_contrast(
     page = open_dashboard(cluster["node1"], viewport=WIDE, color_scheme=scheme)
     page.wait_verdict("Healthy")
     page.page.locator("summary").click()
-    expect(page.page.locator("#conflict-list")).to_contain_text(re.compile("There are|from"))
+    expect(page.page.locator("#conflicts")).to_contain_text(re.compile("There are none|from"))
     expect(page.page.locator("figure.graph").first).to_be_visible()
     assert poor_contrast(page.page) == []
     assert faint_lines(page.page) == []

@@ -62,7 +62,6 @@ def test_it_has_the_limits_of_the_inventory(
     assert limits["Memory"] == limits["MemorySwap"] == 512 << 20
     assert limits["CpuQuota"] / limits["CpuPeriod"] == 2.0
     assert limits["PidsLimit"] == 256
-    assert limits["Ulimits"] == [{"Name": "nofile", "Hard": 65536, "Soft": 65536}]
     assert limits["LogConfig"] == {
         "Type": "json-file",
         "Config": {"max-size": "20m", "max-file": "4", "tag": f"pickbox-{prefix}-{name}"},

@@ -23,7 +23,6 @@ HOST_CONFIG = [
     "CpuQuota",
     "CpuPeriod",
     "PidsLimit",
-    "Ulimits",
     "LogConfig",
     "RestartPolicy",
     "PortBindings",
