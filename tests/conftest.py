@@ -12,6 +12,7 @@ from nothing_left import (  # noqa: F401 - hooks and a fixture
     pytest_sessionfinish,
     pytest_unconfigure,
 )
+from workers import pytest_xdist_make_scheduler  # noqa: F401 - a hook
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

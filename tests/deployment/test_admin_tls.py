@@ -54,8 +54,12 @@ def served_serial(node: Node) -> int:
 
 def test_nodes_say_where_it_is(cluster: Cluster) -> None:
     first, *_ = cluster
-    seen = first.request("GET", "/api/cluster").json()["nodes"]
-    assert [node["admin_url"] for node in seen] == [node.admin for node in cluster]
+
+    def told() -> list[str]:
+        nodes = first.request("GET", "/api/cluster").json()["nodes"]
+        return [node["admin_url"] for node in nodes]
+
+    wait_until(lambda: told() == [node.admin for node in cluster], "it has heard from all")
     assert first.admin == f"https://{HOST}:{first.ports[1]}"
 
 
