@@ -79,7 +79,7 @@ NEXT: Final = (
     Edit("http/apps.py", FUTURE, "from pickbox.labels import labels_blueprint"),
     Edit(
         "http/apps.py",
-        "    app.register_blueprint(cluster_blueprint(files, control))",
+        "    app.register_blueprint(cluster_blueprint(files, control, settings.max_file_size))",
         "    app.register_blueprint(labels_blueprint(control))",
     ),
 )
