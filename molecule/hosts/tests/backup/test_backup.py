@@ -66,11 +66,11 @@ def test_the_repository_is_for_the_service_user_alone(host: Any) -> None:
 
 
 def test_the_node_exporter_can_tell_when_the_last_one_was_made(host: Any) -> None:
-    """Of one node; the others have a file that is empty."""
+    """Of each that has made one, since the leader may have moved. Others have an empty file."""
     last = []
     for one in host.get_hosts(testinfra_hosts):
         with one.sudo():
             lines = one.check_output(f"runuser -u prometheus -- cat {METRICS}").splitlines()
         last += [line for line in lines if line.startswith("pickbox_backup_last_success")]
-    (told,) = last
-    assert float(told.split()[-1]) > 1.7e9
+    assert last
+    assert min(float(line.split()[-1]) for line in last) > 1.7e9
