@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import urllib3
 import yaml
-from deployed import Run, run_playbook
 from ports import free_ports
+
+from playbooks import Run, run_playbook
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

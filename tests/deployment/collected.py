@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from deployed import Run, run_playbook
 from ports import free_ports
+
+from playbooks import Run, run_playbook
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

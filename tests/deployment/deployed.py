@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 import urllib.request
@@ -15,6 +14,8 @@ from ansible_collections.pickbox.cluster.plugins.module_utils import supervisor
 from cluster import wait_until
 from ports import free_ports
 
+from playbooks import Run
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -22,37 +23,6 @@ NODES = ("node1", "node2", "node3")
 PORTS = ("pickbox_port", "pickbox_admin_port", "pickbox_monitor_port", "pickbox_dashboard_port")
 SECRETS = ("admin_token",)
 COLLECTION = "ansible_collections/pickbox/cluster"
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished run of a playbook."""
-
-    code: int
-    output: str
-
-    @property
-    def changed(self) -> dict[str, int]:
-        """How many tasks changed something, by node, as the recap says."""
-        found = re.findall(r"^(\w+)\s+: ok=\d+\s+changed=(\d+)", self.output, re.MULTILINE)
-        return {node: int(count) for node, count in found}
-
-
-def run_playbook(inventory: Path, *arguments: str) -> Run:
-    """Run ansible-playbook of this clone on an inventory; the playbook is among the arguments."""
-    done = subprocess.run(
-        [
-            f"{os.path.dirname(sys.executable)}/ansible-playbook",
-            f"--inventory={inventory}",
-            *arguments,
-        ],
-        env={**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_INJECT_FACT_VARS": "false"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return Run(done.returncode, done.stdout + done.stderr)
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
-import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -17,6 +15,8 @@ import urllib3
 import yaml
 from cluster import wait_until
 from ports import free_ports
+
+from playbooks import Run, run_playbook
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -117,27 +117,15 @@ class Monitoring:
     def alertmanager(self) -> Path:
         return self.directory / "alertmanager"
 
-    def play(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def play(self, name: str, *arguments: str) -> Run:
         """Run a playbook of the collection on this host and these nodes."""
-        return subprocess.run(
-            [
-                f"{os.path.dirname(sys.executable)}/ansible-playbook",
-                f"--inventory={self._inventory()}",
-                *arguments,
-                f"pickbox.cluster.{name}",
-            ],
-            env={**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_INJECT_FACT_VARS": "false"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return run_playbook(self._inventory(), *arguments, f"pickbox.cluster.{name}")
 
     def set_up(self, *arguments: str) -> str:
         """Run the playbook, which has no reason to fail; returns what it said."""
-        done = self.play("monitoring", *arguments)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        run = self.play("monitoring", *arguments)
+        assert run.code == 0, run.output
+        return run.output
 
     def start(self) -> None:
         """Start both by the scripts that the roles wrote, and wait until they serve."""

@@ -161,11 +161,11 @@ def test_what_no_rule_knows_is_refused_before_anything_is_touched(tmp_path: Path
         },
     )
     done = monitoring.play("monitoring")
-    said = " ".join(done.stdout.split())
-    assert done.returncode != 0
+    said = " ".join(done.output.split())
+    assert done.code != 0
     assert "Alertmanager was not touched: it would tell nobody" in said
     monitoring.variables["pickbox_alertmanager_webhook_url"] = "http://127.0.0.1:1/"
     done = monitoring.play("monitoring", "--check")
-    said = " ".join(done.stdout.split())
+    said = " ".join(done.output.split())
     assert "no rule knows of disc_free_ratio, PickboxNodeDwon" in said
     assert [path.name for path in tmp_path.iterdir()] == ["hosts.yml"]

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import base64
 import configparser
-import os
 import re
-import subprocess
-import sys
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,6 +21,8 @@ import yaml
 from dashboard_queries import FILES
 from monitored import LOCAL
 from ports import free_ports
+
+from playbooks import Run, run_playbook
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,29 +50,17 @@ class Shown:
     watchers: dict[str, dict[str, Any]] = field(default_factory=dict)
     port: int = field(default_factory=lambda: free_ports(1)[0])
 
-    def play(self, playbook: str | Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def play(self, playbook: str | Path, *arguments: str) -> Run:
         """Run a playbook on them."""
-        return subprocess.run(
-            [
-                f"{os.path.dirname(sys.executable)}/ansible-playbook",
-                f"--inventory={self._inventory()}",
-                *arguments,
-                str(playbook),
-            ],
-            env={**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_INJECT_FACT_VARS": "false"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return run_playbook(self._inventory(), *arguments, str(playbook))
 
     def set_up(self, *arguments: str) -> str:
         """Run the collection's playbook, which has no reason to fail; returns what it said."""
-        done = self.play("pickbox.cluster.monitoring", *arguments)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return " ".join(done.stdout.split())
+        run = self.play("pickbox.cluster.monitoring", *arguments)
+        assert run.code == 0, run.output
+        return " ".join(run.output.split())
 
-    def tasks(self, *tasks: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+    def tasks(self, *tasks: dict[str, Any]) -> Run:
         """Run tasks of a test's own on them."""
         (play,) = yaml.safe_load(PLAY)
         playbook = self.directory / "play.yml"
@@ -227,8 +214,8 @@ def test_each_prometheus_is_a_data_source_and_one_out_of_reach_is_refused(tmp_pa
         },
     )
     done = shown.tasks({"ansible.builtin.include_role": {"name": "pickbox.cluster.grafana"}})
-    said = " ".join(done.stdout.split())
-    assert done.returncode == 2, said
+    said = " ".join(done.output.split())
+    assert done.code == 2, said
     assert "Grafana was not touched: a Prometheus of another host listens on its loopback" in said
     assert not (tmp_path / "far").exists()
     sources = load(tmp_path / "near/provisioning/datasources/pickbox.yml")["datasources"]
@@ -274,11 +261,11 @@ def test_grafana_is_set_up_with_a_login_of_its_own_and_calls_nobody(tmp_path: Pa
         },
     ]
     done = shown.tasks(*tasks)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.code == 0, done.output
     secret = kept.read_text().strip()
     assert len(secret) == 48
     assert kept.stat().st_mode & 0o777 == 0o600
-    assert secret not in done.stdout + settings.read_text()
+    assert secret not in done.output + settings.read_text()
     ini = configparser.ConfigParser(interpolation=None)
     ini.read_string(f"[top]\n{settings.read_text()}")
     assert ini["security"]["admin_password"] == f"$__file{{{tmp_path}/shower/admin_password}}"
