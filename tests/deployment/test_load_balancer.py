@@ -124,9 +124,15 @@ def test_events_come_as_they_happen(balancer: Balancer) -> None:
         )
         assert stream.headers["Content-Type"] == "text/event-stream"
         name = f"told-by-{balancer.kind}"
-        assert balancer.request("PUT", f"/api/v1/files/{name}", body=b"x").status == 201
         with contextlib.closing(stream):
-            assert any(name in line.decode() for line in itertools.islice(stream, 2000))
+            for line in itertools.islice(stream, 500):
+                if name in line.decode():
+                    return
+                # What others changed since the last picture may crowd this name out of an event.
+                if line.startswith(b"event: state"):
+                    answer = balancer.request("PUT", f"/api/v1/files/{name}", body=line)
+                    assert answer.status in (200, 201)
+    pytest.fail(f"no event names {name}")
 
 
 def test_a_balancer_has_metrics_of_its_own(balancer: Balancer) -> None:
