@@ -92,6 +92,26 @@ def test_of_writers_with_one_version_exactly_one_wins(cluster: Cluster, director
         assert nodes[0].get(path + SEES_ALL).data == won[0][0]
 
 
+def test_a_writer_who_lost_is_told_and_counted_and_no_conflict_copy_is_made(
+    cluster: Cluster, directory: str
+) -> None:
+    winner, loser, *_ = cluster
+    path = f"{directory}/file"
+    seen = entry_etag(winner.put(path, b"first"))
+
+    def counted() -> tuple[float, float]:
+        refused = [node.metric("pickbox_http_requests_total", code="412") for node in cluster]
+        copies = [node.metric("pickbox_conflicts_total") for node in cluster]
+        return sum(refused), sum(copies)
+
+    refused, copies = counted()
+    assert winner.put(path, b"winner", If_Match=seen).status == 200
+    assert loser.put(path, b"loser", If_Match=seen).status == 412
+    wait_until(lambda: counted() == (refused + 1, copies), "the answer is counted, and no copy")
+    names = {entry for entry in loser.listing() if entry.startswith(directory.encode())}
+    assert names == {directory.encode(), path.encode()}
+
+
 def test_of_writers_of_a_new_file_exactly_one_makes_it(cluster: Cluster, directory: str) -> None:
     nodes = list(cluster)
     for number in range(10):
