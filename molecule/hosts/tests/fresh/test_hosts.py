@@ -63,7 +63,17 @@ def test_no_way_leads_out_not_even_to_this_machine(host: Any) -> None:
         assert not host.addr(gateway).port(listener.getsockname()[1]).is_reachable
 
 
-@pytest.mark.parametrize("package", ["nginx", "haproxy", "restic", "prometheus-node-exporter"])
+@pytest.mark.parametrize(
+    "package",
+    [
+        "nginx",
+        "haproxy",
+        "restic",
+        "prometheus",
+        "prometheus-alertmanager",
+        "prometheus-node-exporter",
+    ],
+)
 def test_the_packages_of_the_distribution_are_there_and_none_of_them_runs(
     host: Any, package: str
 ) -> None:
