@@ -25,3 +25,5 @@ def test_one_container_was_made_anew_and_what_was_said_names_its_node(
     said = (STATE / "failed_upgrade.txt").read_text()
     for expected in (moved[0], now["version"], "this release of a test is never ready"):
         assert expected in said
+    assert "It has its old release" in " ".join(said.split())
+    assert list(STATE.glob("evidence/*/what-happened.txt"))

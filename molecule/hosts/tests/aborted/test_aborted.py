@@ -35,3 +35,5 @@ def test_what_the_operator_saw_names_the_node_and_what_it_runs_now(
     assert name in said
     assert now["version"] in said
     assert "this release of a test is never ready" in said
+    assert "It has its old release" in " ".join(said.split())
+    assert list(STATE.glob("evidence/*/what-happened.txt"))
