@@ -77,12 +77,13 @@ silent:
 """
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.pickbox.cluster.plugins.module_utils import api
 
-Answer = dict[str, Any] | str
+if TYPE_CHECKING:  # Python 3.9, which hosts may have, does not understand it
+    Answer = dict[str, Any] | str
 
 
 def ask(url: str, token: str, timeout: float, ca: str | None) -> Answer:
