@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import socket
 import threading
 from pathlib import Path
@@ -126,6 +127,18 @@ def test_a_second_run_changes_nothing(deployment: Deployment, arguments: list[st
     assert (deployment.pids(), deployment.secrets(), deployment.certificates()) == before
 
 
+@pytest.mark.parametrize(
+    "playbook", ["upgrade", "restart", "rotate_certificates", "rotate_tokens", "verify"]
+)
+def test_a_check_of_what_a_running_cluster_is_changed_by_touches_nothing(
+    deployment: Deployment, playbook: str
+) -> None:
+    before = deployment.pids(), deployment.secrets(), deployment.certificates()
+    run = deployment.play(playbook, "--check", "--diff")
+    assert run.code == 0, run.output
+    assert (deployment.pids(), deployment.secrets(), deployment.certificates()) == before
+
+
 def test_a_setting_of_one_node_restarts_that_node_only(deployment: Deployment) -> None:
     before = deployment.pids()
     deployment.nodes["node2"]["pickbox_settings"] = {"scan_interval": 200}
@@ -133,6 +146,16 @@ def test_a_setting_of_one_node_restarts_that_node_only(deployment: Deployment) -
     assert run.code == 0, run.output
     after = deployment.pids()
     assert [node for node in NODES if after[node] != before[node]] == ["node2"]
+
+
+def test_a_node_that_hangs_is_given_its_setting_too(deployment: Deployment) -> None:
+    before = deployment.pids()
+    deployment.nodes["node3"]["pickbox_settings"] = {"scan_interval": 200}
+    os.kill(before["node3"], signal.SIGSTOP)
+    run = deployment.play("deploy")
+    assert run.code == 0, run.output
+    after = deployment.pids()
+    assert [node for node in NODES if after[node] != before[node]] == ["node3"]
 
 
 def test_new_ports_reach_one_node_after_the_other(deployment: Deployment) -> None:
