@@ -43,7 +43,7 @@ async function catchUp() {
     history.add(await ask(`/api/history?since=${history.since}`), true);
     drawGraphs();
   } catch (error) {
-    showSilence(error);
+    if (!feed.live) showSilence(error); // else the node has just told how it is, and will again
   }
 }
 
