@@ -202,8 +202,6 @@ class Control:
     def status(self) -> NodeStatus:
         """This node, now."""
         settings, log_status = self._settings, self._consensus.status()
-        # What peers call this node, not what it listens on: 0.0.0.0 leads nowhere.
-        host = settings.peers[settings.node_id].host
         health = self.health()
         return NodeStatus(
             node_id=settings.node_id,
@@ -221,9 +219,9 @@ class Control:
             ready=health.ready,
             draining=self._draining,
             reasons=health.reasons,
-            client_url=f"http://{host}:{settings.dashboard_port}",
+            client_url=settings.client_url,
             admin_url=settings.admin_url,
-            monitor_url=f"http://{host}:{settings.monitor_port}",
+            monitor_url=settings.monitor_url,
             certificate_expires=self._credentials.expires.isoformat(),
             certificate_serial=self._credentials.serial,
             certificate_authorities=self._credentials.authorities,

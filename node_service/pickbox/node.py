@@ -252,7 +252,7 @@ class Node:
     def _check_name(self) -> None:
         """Say so if nobody can verify the admin API of this node."""
         settings = self.settings
-        host = settings.peers[settings.node_id].host
+        host = settings.reached_at
         if settings.admin_over_tls and not self.credentials.is_for(host):
             why = f"clients of {settings.admin_url} refuse the certificate: it is not for {host}"
             fields = {"why": why, "todo": "a deployment (playbooks/deploy.yml) makes one that is"}

@@ -31,7 +31,8 @@ HEARTBEATS_BEFORE_DOUBT = 3
 
 _TOKEN_LENGTH = 16
 _NODE_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
-_PEER = re.compile(r"(?P<host>[^\s/:]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5})")
+_HOST = r"[^\s/:]+|\[[0-9a-fA-F:]+\]"
+_PEER = re.compile(rf"(?P<host>{_HOST}):(?P<port>\d{{1,5}})")
 
 
 def is_node_id(text: str) -> bool:
@@ -87,6 +88,9 @@ class Settings(BaseSettings):
         description="On an empty data_dir begin a new cluster of peers; else wait to be added.",
     )
     host: str = Field("127.0.0.1", description="Address that the four ports listen on.")
+    advertised_host: str | None = Field(
+        None, description="Where people and programs reach the node; not set: its host in peers."
+    )
     port: Port = Field(8001, description="Log and content between nodes, mutual TLS.")
     admin_port: Port = Field(9001, description="Admin API.")
     monitor_port: Port = Field(6001, description="/health /ready /live /metrics.")
@@ -150,6 +154,13 @@ class Settings(BaseSettings):
     def _node_id_is_a_name(cls, value: str) -> str:
         if not is_node_id(value):
             raise ValueError("1 to 32 of a-z, 0-9 and '-', not at either end")
+        return value
+
+    @field_validator("advertised_host")
+    @classmethod
+    def _advertised_host_is_a_host(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(_HOST, value):
+            raise ValueError("a name or an address without a port; an IPv6 address is in []")
         return value
 
     @field_validator("peers", mode="before")
@@ -233,13 +244,28 @@ class Settings(BaseSettings):
         return not _is_loopback(self.host) if self.admin_tls is None else self.admin_tls
 
     @property
-    def admin_url(self) -> str:
-        """Where the admin API is, for others: at the name that peers have for this node.
+    def reached_at(self) -> str:
+        """The host of this node's URLs, which are for all but the other nodes.
 
         That is not what it listens on: 0.0.0.0 leads nowhere.
         """
+        return self.advertised_host or self.peers[self.node_id].host
+
+    @property
+    def client_url(self) -> str:
+        """Where dashboard, client API and files are."""
+        return f"http://{self.reached_at}:{self.dashboard_port}"
+
+    @property
+    def admin_url(self) -> str:
+        """Where the admin API is."""
         scheme = "https" if self.admin_over_tls else "http"
-        return f"{scheme}://{self.peers[self.node_id].host}:{self.admin_port}"
+        return f"{scheme}://{self.reached_at}:{self.admin_port}"
+
+    @property
+    def monitor_url(self) -> str:
+        """Where probes and metrics are."""
+        return f"http://{self.reached_at}:{self.monitor_port}"
 
     @property
     def tokens(self) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from playwright.sync_api import expect
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from playwright.sync_api import Request
+    from playwright.sync_api import Request, Route
 
     from conftest import Opener
 
@@ -262,3 +262,29 @@ def test_a_page_that_nobody_sees_leaves_its_place_to_others(
     with page.page.expect_request(is_stream):
         page.page.evaluate(SEEN, "visible")
     expect(page.updated).to_contain_text("live")
+
+
+def test_an_answer_that_comes_when_nobody_looks_does_not_name_the_tab(
+    cluster: Cluster, open_dashboard: Opener
+) -> None:
+    dashboard = open_dashboard(cluster["node1"], unwell=True, viewport=WIDE)
+    page = dashboard.page
+    expect(page).to_have_title("Healthy · Pickbox")
+    expect(dashboard.updated).to_contain_text("live")
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/api/cluster", hold)
+    with page.expect_request("**/api/cluster"):
+        dashboard.refresh()
+    wait_until(lambda: page.evaluate("true") and held, "the page waits for an answer", 5)
+    page.evaluate(SEEN, "hidden")
+    expect(page).to_have_title("Pickbox")
+    held[0].continue_()
+    expect(dashboard.updated).to_contain_text("every 5 s")  # which is what the answer changes
+    expect(page).to_have_title("Pickbox")
+    page.unroute("**/api/cluster")
+    page.evaluate(SEEN, "visible")
+    expect(page).to_have_title("Healthy · Pickbox")

@@ -73,6 +73,39 @@ def test_an_answer_that_is_no_node_s_is_told_in_plain_words(
     page.forgive("status of 502")
 
 
+NOTE_BANNERS = """
+addEventListener("DOMContentLoaded", () => {
+  globalThis.banners = [];
+  const banner = document.getElementById("banner");
+  const note = () => banner.hidden || globalThis.banners.push(banner.textContent);
+  new MutationObserver(note).observe(banner, { attributes: true });
+});
+"""
+
+
+def test_a_node_whose_stream_goes_on_is_not_gone_because_its_history_is_not_told(
+    cluster: Cluster, open_dashboard: Opener
+) -> None:
+    dashboard = open_dashboard(cluster["node1"], viewport=WIDE)
+    page = dashboard.page
+    asked: list[str] = []
+
+    def refuse_all_but_the_first(route: Route, request: Request) -> None:
+        asked.append(request.url)
+        if len(asked) > 1:
+            return route.fulfill(status=500, body="")
+        # It has none, so the page asks for what was before the first sample of the stream.
+        return route.fulfill(json={"seconds": 5, "times": [], "nodes": {}})
+
+    page.route("**/api/history*", refuse_all_but_the_first)
+    page.add_init_script(NOTE_BANNERS)
+    page.reload()
+    wait_until(lambda: page.evaluate("true") and len(asked) > 2, "it was refused, and asks again")
+    expect(dashboard.updated).to_contain_text("live")
+    assert page.evaluate("banners") == []
+    dashboard.forgive("status of 500")
+
+
 def test_a_device_without_a_network_says_so_and_is_back_at_once(
     cluster: Cluster, open_dashboard: Opener
 ) -> None:

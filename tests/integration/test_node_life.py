@@ -50,3 +50,25 @@ def test_a_log_port_in_use_is_named_with_its_setting(tmp_path: Path) -> None:
     event = node.errors()[-1]
     assert event["event"] == "cannot_start"
     assert f"PICKBOX_PORT: port {node.ports[0]} on 127.0.0.1 is already in use" in event["why"]
+
+
+def test_nodes_name_the_advertised_host_to_others_and_never_use_it_themselves(
+    tmp_path: Path,
+) -> None:
+    cluster = Cluster(tmp_path / "cluster", advertised_host="nowhere.invalid")
+    try:
+        cluster.start()
+        told = cluster["node1"].request("GET", "/api/cluster").json()["nodes"]
+        for node, said in zip(cluster, told, strict=True):
+            assert said["reachable"], said["error"]
+            _, admin, monitor, dashboard = node.ports
+            assert said["client_url"] == f"http://nowhere.invalid:{dashboard}"
+            assert said["admin_url"] == f"http://nowhere.invalid:{admin}"
+            assert said["monitor_url"] == f"http://nowhere.invalid:{monitor}"
+        # Large content goes from node to node, and what a follower is told to the leader.
+        large = os.urandom(1 << 20)
+        assert cluster.followers()[0].put("large", large).status == 201
+        cluster.wait_settled()
+        assert all((node.files / "large").read_bytes() == large for node in cluster)
+    finally:
+        cluster.stop()

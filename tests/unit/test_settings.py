@@ -65,6 +65,9 @@ def test_a_missing_setting_is_named(environment: pytest.MonkeyPatch, name: str) 
         ),
         ("ADMIN_TOKEN", "short", "PICKBOX_ADMIN_TOKEN: found 5 characters; allowed are 16"),
         ("INLINE_LIMIT", "999999999", "PICKBOX_INLINE_LIMIT: found '999999999'"),
+        ("ADVERTISED_HOST", "a:80", "PICKBOX_ADVERTISED_HOST: found 'a:80'; a name or an address"),
+        ("ADVERTISED_HOST", "", "PICKBOX_ADVERTISED_HOST: found ''; a name or an address"),
+        ("ADVERTISED_HOST", "::1", "PICKBOX_ADVERTISED_HOST: found '::1'; a name or an address"),
         ("DRAIN_TIMEOUT", "60", "PICKBOX_DRAIN_TIMEOUT: found '60'"),
     ],
 )
@@ -207,6 +210,21 @@ def test_the_admin_api_is_plain_on_loopback_only_unless_it_is_said(
     settings = load_settings()
     peer = settings.peers[settings.node_id].host
     assert settings.admin_url == f"{served}://{peer}:{settings.admin_port}"
+
+
+@pytest.mark.parametrize(
+    ("advertised", "host"),
+    [(None, "127.0.0.1"), ("box.example", "box.example"), ("[2001:db8::1]", "[2001:db8::1]")],
+)
+def test_the_urls_name_the_advertised_host_or_else_what_peers_call_the_node(
+    environment: pytest.MonkeyPatch, advertised: str | None, host: str
+) -> None:
+    if advertised is not None:
+        environment.setenv("PICKBOX_ADVERTISED_HOST", advertised)
+    settings = load_settings()
+    urls = (settings.client_url, settings.admin_url, settings.monitor_url)
+    assert urls == (f"http://{host}:8080", f"http://{host}:9001", f"http://{host}:6001")
+    assert settings.peers["node1"].address == "127.0.0.1:8001"
 
 
 def reference_table() -> str:

@@ -79,7 +79,7 @@ def _certificate(settings: Settings) -> Finding:
     if left < _EXPIRES_SOON:
         advice = "Renew it: playbooks/rotate_certificates.yml"
         return Finding("certificate", Level.WARN, detail, advice)
-    host = settings.peers[settings.node_id].host
+    host = settings.reached_at
     if settings.admin_over_tls and not credentials.is_for(host):
         detail += f", and not for {host}: clients refuse it at {settings.admin_url}"
         return Finding("certificate", Level.WARN, detail, "Deploy again: playbooks/deploy.yml")

@@ -8,7 +8,14 @@ import { drawGraphs, setUpGraphs } from "./graphs.js";
 import { showEvents } from "./happenings.js";
 import { History } from "./history.js";
 import { showNodes } from "./nodes.js";
-import { setVerdict, showChecks, showSituation, showSummary, showVerdict } from "./overview.js";
+import {
+  nameTab,
+  setVerdict,
+  showChecks,
+  showSituation,
+  showSummary,
+  showVerdict,
+} from "./overview.js";
 import { part, tone, write } from "./page.js";
 import { ask } from "./requests.js";
 import { setUpUploads } from "./uploads.js";
@@ -43,7 +50,7 @@ async function catchUp() {
     history.add(await ask(`/api/history?since=${history.since}`), true);
     drawGraphs();
   } catch (error) {
-    showSilence(error);
+    if (!feed.live) showSilence(error); // else the node has just told how it is, and will again
   }
 }
 
@@ -87,6 +94,6 @@ for (const change of ["online", "offline"]) {
 document.addEventListener("visibilitychange", () => {
   if (document.visibilityState === "visible") return feed.start();
   feed.stop();
-  document.title = "Pickbox"; // what it said last may be wrong by the time somebody reads the tab
+  nameTab();
 });
 feed.start();

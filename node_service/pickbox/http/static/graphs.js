@@ -42,12 +42,14 @@ let seconds = RANGES[0][1];
 let history = null;
 let nodes = []; // ids, in the order of their lines
 let drawn = []; // {graph, figure, plot, values}
-let pointed = null; // index of the sample that is read; null for the newest
+let pointed = null; // index of the sample at the cursor; null for none, which reads the newest
+let held = null; // the time that the slider points at, until the mouse points elsewhere
 
 export function setUpGraphs(of) {
   history = of;
   part("ranges").append(...RANGES.map(([text, range]) => rangeButton(text, range)));
   part("graph-time").addEventListener("input", pointBySlider);
+  for (const kind of ["mousemove", "mousedown"]) part("graphs").addEventListener(kind, letGo, true);
   const again = () => drawn.forEach(({ plot }) => plot.redraw(false, true));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", again);
   matchMedia("(prefers-contrast: more)").addEventListener("change", again);
@@ -91,7 +93,8 @@ function buildOne(graph) {
   for (const [i, node] of nodes.entries()) {
     values.append(make("li", "", keyOf(i), make("span", "", node), make("b", "", "–")));
   }
-  const options = optionsOf(graph, nodes.length, canvas, shownTimes, point);
+  const told = { shownTimes, placeCursor, onPoint: point };
+  const options = optionsOf(graph, nodes.length, canvas, told);
   const plot = new uPlot(options, dataOf(graph.figure), canvas);
   const watcher = new ResizeObserver(() => plot.setSize(sizeIn(canvas)));
   watcher.observe(canvas);
@@ -119,29 +122,53 @@ function point(index) {
 
 // By keyboard and by touch: the slider points at a sample in all graphs, and at its end at none.
 function pointBySlider() {
-  const index = Number(part("graph-time").value);
-  for (const { plot } of drawn) {
-    const time = plot.data[0][index];
-    const newest = index === plot.data[0].length - 1;
-    plot.setCursor({ left: newest ? -10 : plot.valToPos(time, "x"), top: 0 });
-  }
+  const { value, max } = part("graph-time");
+  held = value === max ? null : drawn[0].plot.data[0][Number(value)];
+  for (const { plot } of drawn) plot.setCursor({ left: -10, top: 0 });
+}
+
+function letGo() {
+  held = null;
+}
+
+// Graphs move on below a cursor: what the slider points at stays the same for as long as it is shown.
+function placeCursor(plot, left) {
+  if (held === null) return left;
+  const times = plot.data[0];
+  return plot.valToPos(times[indexRead(times)], "x");
+}
+
+function indexRead(times) {
+  if (held === null) return pointed;
+  return Math.max(
+    firstShown(times),
+    times.findIndex((time) => time >= held),
+  );
+}
+
+// Not the sample before the edge, at which no cursor can be.
+function firstShown(times) {
+  const [start] = shownTimes();
+  return times.findIndex((time) => time >= start);
 }
 
 // In words: what the lines say at the pointer or, without one, at their end.
 function sayValues() {
+  const times = drawn[0]?.plot.data[0] ?? [];
+  const index = indexRead(times);
   for (const { plot, graph, values } of drawn) {
     for (const [i, item] of [...values.children].entries()) {
       const column = plot.data[i + 1];
-      const value = pointed === null ? column.at(-1) : column[pointed];
+      const value = index === null ? column.at(-1) : column[index];
       write(item.lastElementChild, value == null ? "–" : graph.say(value));
     }
   }
-  const times = drawn[0]?.plot.data[0] ?? [];
-  const time = pointed === null ? null : times[pointed];
+  const time = index === null ? null : times[index];
   const at = time ? `at ${clock(new Date(1000 * time))}` : "now";
   write(part("graphs-at"), at);
   const slider = part("graph-time");
+  slider.min = Math.max(0, firstShown(times));
   slider.max = Math.max(0, times.length - 1);
-  slider.value = pointed ?? slider.max;
+  slider.value = index ?? slider.max;
   slider.ariaValueText = at;
 }

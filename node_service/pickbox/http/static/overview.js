@@ -6,7 +6,13 @@ import { make, part, refill, tone, write } from "./page.js";
 export function setVerdict(text, name) {
   write(part("verdict"), text);
   tone(part("verdict"), name);
-  document.title = `${text} · Pickbox`;
+  nameTab();
+}
+
+// While nobody looks nothing is asked: what was said last may be wrong when somebody reads the tab.
+export function nameTab() {
+  const seen = document.visibilityState === "visible";
+  document.title = seen ? `${part("verdict").textContent} · Pickbox` : "Pickbox";
 }
 
 export function showVerdict(cluster) {

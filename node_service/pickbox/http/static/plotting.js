@@ -17,9 +17,9 @@ export function sizeIn(canvas) {
   return { width: canvas.clientWidth || 300, height: HEIGHT };
 }
 
-// `lines`: how many; `shownTimes()`: from when to when; `onPoint(index)`: told which sample is
-// pointed at, null if none is.
-export function optionsOf(graph, lines, canvas, shownTimes, onPoint) {
+// `lines`: how many; `shownTimes()`: from when to when; `placeCursor(plot, left)`: where the cursor
+// is to be instead of there; `onPoint(index)`: told which sample is pointed at, null if none is.
+export function optionsOf(graph, lines, canvas, { shownTimes, placeCursor, onPoint }) {
   const axis = { stroke: () => colour("--muted"), font: "12px system-ui, sans-serif" };
   const grid = { stroke: () => colour("--rule"), width: 1 };
   return {
@@ -29,6 +29,7 @@ export function optionsOf(graph, lines, canvas, shownTimes, onPoint) {
     cursor: {
       drag: { x: false, y: false },
       y: false,
+      move: (plot, left, top) => [placeCursor(plot, left), top],
       sync: { key: "history" },
       points: { size: 6 },
     },

@@ -1,0 +1,132 @@
+"""Graphs read by keyboard, with more history than they show."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from playwright.sync_api import expect
+
+if TYPE_CHECKING:
+    from cluster import Cluster
+    from dashboard import Dashboard
+    from playwright.sync_api import Locator, Route
+
+    from conftest import Opener
+
+pytestmark = pytest.mark.cluster
+
+WIDE = {"width": 1280, "height": 900}
+SECONDS = 5
+SHOWN = 900 // SECONDS
+"""Samples between both ends of the range that is shown first."""
+TOLD = SHOWN + 120
+
+
+@dataclass
+class LongHistory:
+    """A page of a node that runs for long; each figure is the number of the sample."""
+
+    dashboard: Dashboard
+    node_id: str
+    figures: list[str]
+    began: float
+    samples: int = TOLD
+
+    def answer(self, route: Route) -> None:
+        """Tell all samples that there are."""
+        numbers = list(range(self.samples))
+        told = {
+            "seconds": SECONDS,
+            "times": [self.began + SECONDS * number for number in numbers],
+            "nodes": {self.node_id: dict.fromkeys(self.figures, numbers)},
+        }
+        route.fulfill(json=told)
+
+    def go_on(self, samples: int) -> None:
+        """Have the page show so many more."""
+        self.samples += samples
+        self.dashboard.refresh()
+        self.expect_newest()
+
+    def expect_newest(self) -> None:
+        """The node's card shows the newest sample, which is read when none is pointed at."""
+        card = self.dashboard.cards.filter(has_text=self.node_id).first
+        expect(card).to_contain_text(f"{self.samples - 1} %")
+
+    @property
+    def read(self) -> Locator:
+        """The number of the sample that is read."""
+        return self.dashboard.graph("CPU, of one processor").locator(".values b").first
+
+    @property
+    def at(self) -> Locator:
+        """Its time, in words."""
+        return self.dashboard.page.locator("#graphs-at")
+
+    @property
+    def slider(self) -> Locator:
+        return self.dashboard.page.get_by_role("slider", name="Read at")
+
+
+@pytest.fixture
+def long_history(cluster: Cluster, open_dashboard: Opener) -> LongHistory:
+    node = cluster["node1"]
+    dashboard = open_dashboard(node, viewport=WIDE)
+    known = node.request("GET", "/api/history").json()["nodes"][node.node_id]
+    began = time.time() - SECONDS * TOLD
+    history = LongHistory(dashboard, node.node_id, list(known), began)
+    # Without a stream the page learns what it asks for, and nothing in between.
+    refused: dict[str, Any] = {"status": 204}
+    dashboard.page.route("**/api/events/stream", lambda route: route.fulfill(**refused))
+    dashboard.page.route("**/api/history*", history.answer)
+    dashboard.page.reload()
+    history.expect_newest()
+    return history
+
+
+def test_home_reads_the_first_sample_that_is_shown(long_history: LongHistory) -> None:
+    first = TOLD - 1 - SHOWN
+    long_history.slider.press("Home")
+    expect(long_history.read).to_have_text(f"{first} %")
+    expect(long_history.at).to_contain_text("at ")
+    long_history.slider.press("ArrowRight")
+    expect(long_history.read).to_have_text(f"{first + 1} %")
+    long_history.slider.press("End")
+    expect(long_history.at).to_have_text("now")
+    expect(long_history.read).to_have_text(f"{TOLD - 1} %")
+
+
+def test_the_time_that_the_slider_points_at_stays_while_graphs_move_on(
+    long_history: LongHistory,
+) -> None:
+    for _ in range(3):
+        long_history.slider.press("ArrowLeft")
+    expect(long_history.read).to_have_text(f"{TOLD - 4} %")
+    at = long_history.at.text_content()
+    assert at
+    for _ in range(3):
+        long_history.go_on(5)
+        expect(long_history.read).to_have_text(f"{TOLD - 4} %")
+        expect(long_history.at).to_have_text(at)
+    long_history.slider.press("ArrowLeft")
+    expect(long_history.read).to_have_text(f"{TOLD - 5} %")
+
+
+def test_a_time_that_is_shown_no_longer_gives_way_to_the_first_that_is(
+    long_history: LongHistory,
+) -> None:
+    long_history.slider.press("Home")
+    long_history.go_on(10)
+    expect(long_history.read).to_have_text(f"{TOLD - 1 - SHOWN + 10} %")
+
+
+def test_the_mouse_takes_over_from_the_slider(long_history: LongHistory) -> None:
+    long_history.slider.press("Home")
+    newest = long_history.dashboard.page.locator("figure.graph .u-over").last
+    box = newest.bounding_box()
+    assert box is not None
+    newest.hover(position={"x": box["width"] - 1, "y": box["height"] / 2})
+    expect(long_history.read).to_have_text(f"{TOLD - 1} %")
