@@ -24,3 +24,19 @@ def test_nodes_whose_hosts_are_down_are_watched_all_the_same(
     groups = json.loads((monitoring.prometheus / "targets/pickbox.json").read_text())
     targets = {group["labels"]["node"]: group["targets"] for group in groups}
     assert targets == {name: [f"127.0.0.1:{ports[2]}"] for name, ports in NODES.items()}
+
+
+def test_a_user_of_the_mail_server_without_a_password_is_refused(tmp_path: Path) -> None:
+    email = {
+        "pickbox_alertmanager_email_to": "operators@example.org",
+        "pickbox_alertmanager_email_from": "pickbox@example.org",
+        "pickbox_alertmanager_smtp_server": "mail.example.org:587",
+        "pickbox_alertmanager_smtp_user": "pickbox",
+    }
+    monitoring = Monitoring(tmp_path, NODES, variables=email)
+    done = monitoring.play("monitoring", "--check")
+    said = " ".join(done.output.split())
+    assert done.code != 0
+    assert "Alertmanager was not touched" in said
+    assert "pickbox_alertmanager_smtp_user wants pickbox_alertmanager_smtp_password" in said
+    assert not monitoring.alertmanager.exists()
