@@ -61,3 +61,20 @@ def test_what_follows_from_a_cluster_that_takes_no_writes_is_silenced(
     expected = {cause: "active", "PickboxDiskNearlyFull": "active"}
     expected |= dict.fromkeys(names, "suppressed")
     wait_until(lambda: monitoring.states(**cluster) == expected, f"{names} are silenced")
+
+
+def test_slack_is_told_of_each_alert_in_a_line_of_its_own(
+    monitoring: Monitoring, slack: Webhook
+) -> None:
+    nodes = ("node1", "node2")
+    labels = {"alertname": "PickboxFsyncSlow", "cluster": "two"}
+    monitoring.raise_alerts(*({**labels, "node": node} for node in nodes))
+
+    def told() -> list[str]:
+        messages = [message.document["attachments"][0] for message in slack.messages]
+        title = "FIRING: PickboxFsyncSlow (two)"
+        return [message["text"] for message in messages if message["title"] == title]
+
+    wait_until(told, "Slack is told")
+    lines = told()[0].splitlines()
+    assert lines == [f"{node} fails. So it is. r#{node}" for node in nodes]
