@@ -106,6 +106,7 @@ class Monitoring:
     down: tuple[str, ...] = ()
     """The nodes whose hosts cannot be reached."""
     variables: dict[str, Any] = field(default_factory=dict)
+    balancers: dict[str, dict[str, Any]] = field(default_factory=dict)
     ports: list[int] = field(default_factory=lambda: free_ports(2))
     _programs: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
@@ -205,6 +206,7 @@ class Monitoring:
         variables = {**LOCAL, "pickbox_home": str(self.directory), **self.node_variables}
         inventory = {
             "pickbox": {"hosts": nodes, "vars": variables},
+            "pickbox_balancer": {"hosts": self.balancers},
             "pickbox_prometheus": {"hosts": {"watcher": host}},
             "pickbox_alertmanager": {"hosts": {"watcher": {}}},
         }
