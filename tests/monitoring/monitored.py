@@ -106,6 +106,7 @@ class Monitoring:
     down: tuple[str, ...] = ()
     """The nodes whose hosts cannot be reached."""
     variables: dict[str, Any] = field(default_factory=dict)
+    balancers: dict[str, dict[str, Any]] = field(default_factory=dict)
     ports: list[int] = field(default_factory=lambda: free_ports(2))
     _programs: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
@@ -129,15 +130,22 @@ class Monitoring:
 
     def start(self) -> None:
         """Start both by the scripts that the roles wrote, and wait until they serve."""
-        for program, port in zip((self.prometheus, self.alertmanager), self.ports, strict=True):
-            with (self.directory / f"{program.name}.log").open("ab") as log:
-                self._programs.append(
-                    subprocess.Popen([program / "run"], cwd=program, stdout=log, stderr=log)
-                )
-            wait_until(lambda port=port: _is_ready(port), f"{program.name} is ready")
+        self._start(self.prometheus, self.ports[0])
+        self.start_alertmanager()
+
+    def start_alertmanager(self) -> None:
+        """Start it alone, for alerts that are the test's own."""
+        self._start(self.alertmanager, self.ports[1])
+
+    def _start(self, program: Path, port: int) -> None:
+        with (self.directory / f"{program.name}.log").open("ab") as log:
+            self._programs.append(
+                subprocess.Popen([program / "run"], cwd=program, stdout=log, stderr=log)
+            )
+        wait_until(lambda: _is_ready(port), f"{program.name} is ready")
 
     def stop(self) -> None:
-        """End both."""
+        """End what was started."""
         for program in self._programs:
             program.terminate()
         for program in self._programs:
@@ -162,6 +170,20 @@ class Monitoring:
         url = f"http://127.0.0.1:{self.ports[1]}/api/v2/alerts"
         yield from urllib3.request("GET", url, timeout=10.0).json()
 
+    def raise_alerts(self, *labels: dict[str, str]) -> None:
+        """Tell Alertmanager of alerts, as Prometheus does, each by its labels."""
+        url = f"http://127.0.0.1:{self.ports[1]}/api/v2/alerts"
+        alerts = [{"labels": each, "annotations": _annotations(each)} for each in labels]
+        assert urllib3.request("POST", url, json=alerts, timeout=10.0).status == 200
+
+    def states(self, **labels: str) -> dict[str, str]:
+        """The state of each alert with these labels that Alertmanager knows, by its name."""
+        return {
+            alert["labels"]["alertname"]: alert["status"]["state"]
+            for alert in self.alerts()
+            if alert["labels"].items() >= labels.items()
+        }
+
     def _inventory(self) -> Path:
         prometheus, alertmanager = self.ports
         host = {
@@ -184,12 +206,18 @@ class Monitoring:
         variables = {**LOCAL, "pickbox_home": str(self.directory), **self.node_variables}
         inventory = {
             "pickbox": {"hosts": nodes, "vars": variables},
+            "pickbox_balancer": {"hosts": self.balancers},
             "pickbox_prometheus": {"hosts": {"watcher": host}},
             "pickbox_alertmanager": {"hosts": {"watcher": {}}},
         }
         path = self.directory / "hosts.yml"
         path.write_text(yaml.safe_dump(inventory))
         return path
+
+
+def _annotations(labels: dict[str, str]) -> dict[str, str]:
+    about = labels.get("node", labels["alertname"])
+    return {"summary": f"{about} fails", "description": "So it is.", "runbook_url": f"r#{about}"}
 
 
 def _is_ready(port: int) -> bool:

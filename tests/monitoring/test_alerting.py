@@ -175,24 +175,20 @@ def _what_else_is_said_of_it_is_silenced(
     node: Node, cluster: Cluster, monitoring: Monitoring
 ) -> None:
     other = next(one for one in cluster if one is not node)
-    alerts = [
-        {"labels": {"alertname": name, "cluster": CLUSTER, "node": one.node_id}}
-        for name, one in (("PickboxContentPending", node), ("PickboxFsyncSlow", other))
-    ]
-    url = f"http://127.0.0.1:{monitoring.ports[1]}/api/v2/alerts"
-    assert urllib3.request("POST", url, json=alerts).status == 200
-
-    def states() -> dict[str, str]:
-        return {
-            alert["labels"]["alertname"]: alert["status"]["state"] for alert in monitoring.alerts()
-        }
-
+    monitoring.raise_alerts(
+        *(
+            {"alertname": name, "cluster": CLUSTER, "node": one.node_id}
+            for name, one in (("PickboxContentPending", node), ("PickboxFsyncSlow", other))
+        )
+    )
     expected = {
         "PickboxNodeDown": "active",
         "PickboxContentPending": "suppressed",
         "PickboxFsyncSlow": "active",
     }
-    wait_until(lambda: states().items() >= expected.items(), "its other alerts are silenced")
+    wait_until(
+        lambda: monitoring.states().items() >= expected.items(), "its other alerts are silenced"
+    )
 
 
 def test_a_node_that_went_is_read_no_more_and_nothing_else_is_changed(

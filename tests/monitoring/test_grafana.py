@@ -233,6 +233,21 @@ def test_each_prometheus_is_a_data_source_and_one_out_of_reach_is_refused(tmp_pa
     ]
 
 
+def test_the_data_source_of_an_address_of_ones_own_is_asked_as_often_as_prometheus_looks(
+    tmp_path: Path,
+) -> None:
+    shown = Shown(
+        tmp_path,
+        {"shower": {"pickbox_grafana_prometheus_url": "http://prometheus.example.org:9090"}},
+        watchers={"first": {"pickbox_prometheus_interval": 30}, "second": {}},
+    )
+    done = shown.tasks({"ansible.builtin.include_role": {"name": "pickbox.cluster.grafana"}})
+    assert done.code == 0, done.output
+    provisioned = load(tmp_path / "shower/provisioning/datasources/pickbox.yml")
+    (source,) = provisioned["datasources"]
+    assert source["jsonData"]["timeInterval"] == "30s"
+
+
 def test_grafana_is_set_up_with_a_login_of_its_own_and_calls_nobody(tmp_path: Path) -> None:
     shown = Shown(tmp_path)
     kept = tmp_path / "secrets/grafana"
@@ -271,6 +286,7 @@ def test_grafana_is_set_up_with_a_login_of_its_own_and_calls_nobody(tmp_path: Pa
     assert ini["security"]["admin_password"] == f"$__file{{{tmp_path}/shower/admin_password}}"
     assert ini["server"]["http_addr"] == "127.0.0.1"
     assert ini["paths"]["data"] == "/var/lib/grafana"
+    assert ini["paths"]["provisioning"] == f"{tmp_path}/shower/provisioning"
     off = ("users.allow_sign_up", "auth.anonymous.enabled", "analytics.reporting_enabled")
     off += ("analytics.check_for_updates", "analytics.check_for_plugin_updates")
     for name in off:
