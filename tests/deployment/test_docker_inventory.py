@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from playbooks import run_playbook
 
 if TYPE_CHECKING:
