@@ -224,6 +224,16 @@ def test_a_node_is_taken_out_and_put_back_though_hosts_of_nodes_are_dead(
     assert (out.changed["node2"], back.changed["node2"]) == (len(KINDS), len(KINDS))
 
 
+def test_a_node_that_was_let_go_and_comes_back_gets_requests(balancers: Balancers) -> None:
+    come_or_go = json.dumps({"__load_balancer_puts_back": False})  # as scale_in and scale_out do
+    balancers.succeed("take_out", pickbox_node="node2")
+    for nodes in (["node1", "node3"], list(balancers.cluster.nodes)):
+        balancers.nodes = nodes
+        balancers.succeed("load_balancer", f"--extra-vars={come_or_go}")
+    for balancer in balancers:
+        _serves_again(balancers.cluster["node2"], balancer)
+
+
 def test_no_client_notices_that_the_balancer_is_changed(balancers: Balancers) -> None:
     authority = balancers.directory / "authority"
     balancers.cluster.authority.keep_in(authority)
