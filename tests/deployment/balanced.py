@@ -95,6 +95,7 @@ class Balancers:
         self.nodes = list(cluster.nodes)
         self.variables: dict[str, Any] = {}
         self.others: dict[str, dict[str, Any]] = {}
+        self.away: dict[str, dict[str, Any]] = {}
         self._of_kind = {kind: Balancer(kind, directory) for kind in KINDS}
 
     def __iter__(self) -> Iterator[Balancer]:
@@ -145,6 +146,7 @@ class Balancers:
             name: dict(
                 zip((*names, "pickbox_dashboard_port"), self.cluster[name].ports, strict=True)
             )
+            | self.away.get(name, {})
             for name in self.nodes
         }
         balancers = {one.kind: {**local, **one.variables, **self.variables} for one in self}

@@ -9,7 +9,7 @@ import contextlib
 import itertools
 import json
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import urllib3
@@ -191,13 +191,47 @@ def test_a_node_that_is_out_gets_nothing_and_stays_out_over_a_reload(balancers: 
 def test_a_balancer_that_cannot_be_reached_is_named_before_any_is_touched(
     balancers: Balancers,
 ) -> None:
-    balancers.others = {"far": {"ansible_host": "127.0.0.1", "ansible_port": free_ports(1)[0]}}
+    balancers.others = {"far": _unreachable()}
     run = balancers.play("take_out", pickbox_node="node1")
     balancers.others = {}
     assert run.code != 0
     told = " ".join(run.output.split())
     assert "node1 is not taken out, and no balancer was touched: far cannot be reached." in told
     assert not list((balancers["nginx"].home / "out").iterdir())
+
+
+def test_a_roll_goes_on_without_a_balancer_that_cannot_be_reached_if_told_to(
+    balancers: Balancers,
+) -> None:
+    balancers.others = {"far": _unreachable()}
+    refused = balancers.play(ROLL, rolled="node1")
+    skipped = balancers.play(ROLL, rolled="node1", pickbox_balancer_unreachable="skip")
+    balancers.others = {}
+    assert refused.code != 0
+    assert "no balancer was touched: far cannot be reached." in " ".join(refused.output.split())
+    assert "far cannot be reached and is left out" in " ".join(skipped.output.split())
+    assert skipped.code == 0, skipped.output
+    assert skipped.changed["node1"] == 2 * len(KINDS)
+
+
+def test_a_node_is_taken_out_and_put_back_though_hosts_of_nodes_are_dead(
+    balancers: Balancers,
+) -> None:
+    balancers.away = {"node1": _unreachable(), "node2": _unreachable()}
+    out = balancers.succeed("take_out", pickbox_node="node2")
+    back = balancers.succeed("put_back", pickbox_node="node2")
+    balancers.away = {}
+    assert (out.changed["node2"], back.changed["node2"]) == (len(KINDS), len(KINDS))
+
+
+def test_a_node_that_was_let_go_and_comes_back_gets_requests(balancers: Balancers) -> None:
+    come_or_go = json.dumps({"__load_balancer_puts_back": False})  # as scale_in and scale_out do
+    balancers.succeed("take_out", pickbox_node="node2")
+    for nodes in (["node1", "node3"], list(balancers.cluster.nodes)):
+        balancers.nodes = nodes
+        balancers.succeed("load_balancer", f"--extra-vars={come_or_go}")
+    for balancer in balancers:
+        _serves_again(balancers.cluster["node2"], balancer)
 
 
 def test_no_client_notices_that_the_balancer_is_changed(balancers: Balancers) -> None:
@@ -221,6 +255,12 @@ def _serves_again(node: Node, balancer: Balancer) -> None:
     served = _requests_of(node)
     with Load(balancer.url).applied():
         wait_until(lambda: _requests_of(node) > served, f"{balancer.kind} sends there again")
+
+
+def _unreachable() -> dict[str, Any]:
+    """Variables of a host at whose address nothing answers."""
+    (port,) = free_ports(1)
+    return {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": port}
 
 
 def _requests_of(node: Node) -> float:

@@ -66,6 +66,12 @@ def test_a_limit_that_hides_members_is_refused(deployment: Deployment) -> None:
     assert not deployment.home.exists()
 
 
+def test_who_only_rolls_notes_the_release_as_deployed_too(deployment: Deployment) -> None:
+    for playbook in ("deploy", "upgrade"):
+        run = deployment.play(playbook, "--tags=roll", "--list-tasks")
+        assert "Keep the last releases" in run.output
+
+
 def test_a_limit_that_hides_a_balancer_is_refused(deployment: Deployment, tmp_path: Path) -> None:
     balancers = tmp_path / "balancers.yml"
     balancers.write_text("pickbox_balancer: {hosts: {front: {ansible_connection: local}}}\n")

@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
+import subprocess
 import threading
 import urllib.request
 from typing import TYPE_CHECKING, Any
@@ -165,6 +167,14 @@ def test_what_would_harm_a_cluster_that_runs_is_refused(
     assert deployment.pids() == before
 
 
+def test_the_only_node_is_proved_and_goes_on_leading(deployment: Deployment) -> None:
+    before = deployment.pids()
+    run = deployment.play("verify")
+    assert run.code == 0, run.output
+    assert "No failover was tried: the others are no majority without node1" in told(run)
+    assert deployment.pids() == before
+
+
 def test_a_deployment_adds_no_host_to_a_cluster_that_runs(deployment: Deployment) -> None:
     add(deployment, "node2")
     add(deployment, "node3")
@@ -178,12 +188,42 @@ def test_a_deployment_adds_no_host_to_a_cluster_that_runs(deployment: Deployment
 def test_nodes_join_and_nobody_notices(deployment: Deployment) -> None:
     before = deployment.pids()
     with writing(deployment, "node1") as answers:
-        run = deployment.play("scale_out")
+        run = deployment.play("scale_out", backups(deployment))
     assert run.code == 0, run.output
     assert set(answers) == {201}
     assert members(deployment, "node1") == dict.fromkeys(("node1", "node2", "node3"), "voter")
     assert before.items() <= deployment.pids().items(), "node1 was not restarted"
     assert watched(deployment) == ["node1", "node2", "node3"]
+
+
+def test_who_joins_can_make_the_backup(deployment: Deployment) -> None:
+    """All decide by the same list of nodes which of them makes it, so just one must."""
+    scripts = [deployment.home / f"nodes/{node}/backup/pickbox-backup" for node in deployment.nodes]
+    runs = [
+        subprocess.run([script, "scheduled"], check=False, capture_output=True)
+        for script in scripts
+    ]
+    assert [run.returncode for run in runs] == [0, 0, 0], runs
+    made = [run for run in runs if b"snapshot" in run.stdout]
+    assert len(made) == 1, runs
+
+
+def test_a_limit_that_hides_a_member_is_named_as_what_it_is(deployment: Deployment) -> None:
+    for playbook in ("scale_out", "scale_in"):
+        run = deployment.play(playbook, "--limit=node1,node2", "--extra-vars=pickbox_remove=node2")
+        assert run.code != 0
+        assert "a limit hides node3. Run it without --limit." in told(run)
+
+
+def test_the_status_names_a_host_that_cannot_be_reached(deployment: Deployment) -> None:
+    kept = dict(deployment.nodes["node1"])
+    deployment.nodes["node1"] |= UNREACHABLE
+    run = deployment.play("status")
+    deployment.nodes["node1"] = kept
+    assert run.code == 0, run.output
+    assert "The host of node1 cannot be reached by Ansible." in told(run)
+    rows = re.findall(r"- (node\d) +(?:leader|follower) +yes ", run.output)
+    assert rows == ["node1", "node2", "node3"], "its node answers all the same"
 
 
 def test_no_second_cluster_is_made_because_hosts_cannot_be_reached(deployment: Deployment) -> None:
@@ -206,6 +246,11 @@ def test_a_dead_node_is_replaced_though_its_host_and_prometheus_cannot_be_reache
     watcher = dict(deployment.watchers["watcher"])
     deployment.watchers["watcher"] |= UNREACHABLE
     kill(deployment, "node1")
+    run = deployment.play("replace_node", "--extra-vars=pickbox_dead=node1", "--check")
+    assert run.code == 0, run.output
+    assert "node4 takes its place" in told(run)
+    run = deployment.play("status")
+    assert re.search(r"- node1 +unreachable +no ", run.output), run.output
     with writing(deployment, "node2", "node3") as answers:
         run = deployment.play("replace_node", "--extra-vars=pickbox_dead=node1")
     assert run.code == 0, run.output
@@ -237,6 +282,40 @@ def test_a_node_that_was_let_go_comes_back_without_what_it_had(deployment: Deplo
     assert not (data / "files/of its former life").exists()
     (aside,) = data.parent.glob(f"{data.name}.*")
     assert (aside / "files/of its former life").read_text() == "old"
+
+
+def test_a_survivor_goes_on_with_what_it_has_when_a_majority_is_lost(
+    deployment: Deployment,
+) -> None:
+    kept = deployment.files("node2") / "kept"
+    kept.write_text("of the old cluster")
+    wait_until((deployment.files("node4") / "kept").exists, "all have it")
+    kill(deployment, "node3")
+    kill(deployment, "node4")
+    for lost in ("node3", "node4"):
+        deployment.nodes[lost] |= UNREACHABLE
+    survivor = "--extra-vars=pickbox_survivor=node2"
+    before = deployment.pids()
+    run = deployment.play("disaster_recovery", survivor, "--tags=plan")
+    assert run.code == 0, run.output
+    assert deployment.pids() == before
+    run = deployment.play("disaster_recovery", survivor)
+    assert run.code == 0, run.output
+    assert "WITH THEIR OLD DATA, or they may form a second cluster: node3, node4." in told(run)
+    assert members(deployment, "node2") == {"node2": "voter"}
+    assert kept.read_text() == "of the old cluster"
+    with writing(deployment, "node2") as answers:
+        wait_until(lambda: len(answers) > 3, "it takes writes")
+    assert set(answers) == {201}
+
+
+def backups(deployment: Deployment) -> str:
+    """Variables with which backups are made."""
+    repository, password = deployment.directory / "repository", deployment.directory / "password"
+    return (
+        f"--extra-vars=pickbox_backup_repository={repository} "
+        f"pickbox_backup_password_file={password}"
+    )
 
 
 def kill(deployment: Deployment, node: str) -> None:

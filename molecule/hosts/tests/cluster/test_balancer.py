@@ -27,12 +27,4 @@ def test_a_file_that_was_put_through_it_is_read_back(host: Any, name: str) -> No
 
 
 def test_no_node_is_taken_out(host: Any) -> None:
-    # each of many requests in a row is served, and by each node at some time
-    url = "http://127.0.0.1/api/health"
-    seen = {
-        host.check_output(
-            f"curl --silent --fail --write-out %{{http_code}} --output /dev/null {url}"
-        )
-        for _ in range(12)
-    }
-    assert seen == {"200"}
+    assert host.file("/var/lib/pickbox-balancer/out").listdir() == []
