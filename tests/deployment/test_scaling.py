@@ -215,13 +215,15 @@ def test_a_limit_that_hides_a_member_is_named_as_what_it_is(deployment: Deployme
         assert "a limit hides node3. Run it without --limit." in told(run)
 
 
-def test_the_status_names_a_host_that_cannot_be_reached(deployment: Deployment) -> None:
-    kept = dict(deployment.nodes["node1"])
+def test_the_status_names_a_host_that_cannot_be_asked_and_why(deployment: Deployment) -> None:
+    kept = {name: dict(deployment.nodes[name]) for name in ("node1", "node2")}
     deployment.nodes["node1"] |= UNREACHABLE
+    deployment.nodes["node2"] |= {"pickbox_become": True, "ansible_become_exe": "/bin/false"}
     run = deployment.play("status")
-    deployment.nodes["node1"] = kept
+    deployment.nodes.update(kept)
     assert run.code == 0, run.output
     assert "The host of node1 cannot be reached by Ansible." in told(run)
+    assert "The host of node2 cannot be asked by Ansible: " in told(run)
     rows = re.findall(r"- (node\d) +(?:leader|follower) +yes ", run.output)
     assert rows == ["node1", "node2", "node3"], "its node answers all the same"
 
