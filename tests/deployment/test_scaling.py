@@ -36,7 +36,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
     for node in NODES[1:]:
         del made.nodes[node]
     made.watchers["watcher"] = {
-        "pickbox_prometheus_service": False,
+        "pickbox_prometheus_runtime": "process",
         "pickbox_prometheus_port": free_ports(1)[0],
         "pickbox_prometheus_dir": str(made.directory / "prometheus"),
         "pickbox_prometheus_data_dir": str(made.directory / "prometheus-data"),

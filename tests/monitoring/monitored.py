@@ -188,11 +188,11 @@ class Monitoring:
         prometheus, alertmanager = self.ports
         host = {
             **LOCAL,
-            "pickbox_prometheus_service": False,
+            "pickbox_prometheus_runtime": "process",
             "pickbox_prometheus_port": prometheus,
             "pickbox_prometheus_dir": str(self.prometheus),
             "pickbox_prometheus_data_dir": str(self.directory / "prometheus-data"),
-            "pickbox_alertmanager_service": False,
+            "pickbox_alertmanager_runtime": "process",
             "pickbox_alertmanager_port": alertmanager,
             "pickbox_alertmanager_dir": str(self.alertmanager),
             "pickbox_alertmanager_data_dir": str(self.directory / "alertmanager-data"),

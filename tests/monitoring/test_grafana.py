@@ -70,7 +70,7 @@ class Shown:
     def _inventory(self) -> Path:
         variables = {
             **LOCAL,
-            "pickbox_grafana_service": False,
+            "pickbox_grafana_runtime": "none",
             "pickbox_grafana_port": self.port,
             "pickbox_grafana_dir": f"{self.directory}/{{{{ inventory_hostname }}}}",
         }
@@ -253,7 +253,7 @@ def test_grafana_is_set_up_with_a_login_of_its_own_and_calls_nobody(tmp_path: Pa
     kept = tmp_path / "secrets/grafana"
     variables = {"pickbox_grafana_admin_password_file": str(kept)}
     role = Path("roles/grafana")
-    (includes,) = _includes(yaml.safe_load((role / "tasks/service.yml").read_text()))
+    (includes,) = _includes(yaml.safe_load((role / "tasks/systemd/install.yml").read_text()))
     settings = tmp_path / "grafana.ini"
     password = {"name": "pickbox.cluster.grafana", "tasks_from": "password", "public": True}
     tasks = [

@@ -11,7 +11,9 @@ import pytest
 import yaml
 
 ROLES = Path("collections/ansible_collections/pickbox/cluster/roles").resolve()
-SERVICES = ("prometheus", "alertmanager", "node_exporter")
+TEMPLATES = {"prometheus": "program", "alertmanager": "program", "node_exporter": "node_exporter"}
+"""The role that has the template of each service."""
+SERVICES = tuple(TEMPLATES)
 ADDRESSES = {"loopback": "127.0.0.1", "outside": "192.0.2.20"}
 
 
@@ -30,11 +32,14 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "tasks": [
                 {
                     "ansible.builtin.template": {
-                        "src": str(ROLES / service / "templates/service.conf.j2"),
+                        "src": str(ROLES / TEMPLATES[service] / "templates/service.conf.j2"),
                         "dest": str(directory / f"{service}-{name}.conf"),
                         "mode": "0644",
                     },
-                    "vars": {f"pickbox_{service}_address": address},
+                    "vars": {
+                        f"pickbox_{service}_address": address,
+                        "__program": f"{{{{ __{service}_program }}}}",
+                    },
                 }
                 for name, address in ADDRESSES.items()
             ],
