@@ -68,7 +68,7 @@ def test_an_answer_that_is_no_node_s_is_told_in_plain_words(
     page = open_dashboard(cluster["node1"], viewport=WIDE)
     bad_gateway = {"status": 502, "content_type": "text/html", "body": "<h1>Bad Gateway</h1>"}
     page.page.route("**/api/**", lambda route: route.fulfill(**bad_gateway))
-    page.refresh()
+    page.page.reload()  # the stream of before goes on, and tells how the node is
     expect(page.banner).to_contain_text("something between here and the node answered with 502")
     page.forgive("status of 502")
 

@@ -56,7 +56,7 @@ export class Feed {
       if (!this.live) this.#show.events(latest.events);
       this.#show.state({ cluster, health, history }, this.live);
     } catch (error) {
-      this.#show.silence(error);
+      if (!this.live) this.#show.silence(error); // else it has just told how it is, and will again
     } finally {
       this.#asking = false;
       this.#askAgain();
