@@ -287,6 +287,7 @@ def test_grafana_is_set_up_with_a_login_of_its_own_and_calls_nobody(tmp_path: Pa
     assert ini["server"]["http_addr"] == "127.0.0.1"
     assert ini["paths"]["data"] == "/var/lib/grafana"
     assert ini["paths"]["provisioning"] == f"{tmp_path}/shower/provisioning"
+    assert ini.getboolean("plugins", "preinstall_disabled")
     off = ("users.allow_sign_up", "auth.anonymous.enabled", "analytics.reporting_enabled")
     off += ("analytics.check_for_updates", "analytics.check_for_plugin_updates")
     for name in off:

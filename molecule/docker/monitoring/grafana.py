@@ -27,7 +27,7 @@ login = f"{security['admin_user']}:{read(security['admin_password'])}"
 allowed = "Basic " + base64.b64encode(login.encode()).decode()
 
 # Dashboards are where the provider says, which is YAML: a line of it is enough to find them.
-provisioning = Path(settings["paths"]["provisioning"])
+provisioning = Path(os.environ["GF_PATHS_PROVISIONING"])  # which wins over the settings
 source = (provisioning / "datasources/pickbox.yml").read_text()
 provider = (provisioning / "dashboards/pickbox.yml").read_text()
 (directory,) = re.findall(r'path: "(.+)"', provider)

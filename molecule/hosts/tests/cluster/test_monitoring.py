@@ -28,6 +28,7 @@ def healths(host: Any) -> dict[str, str]:
         f"{labels['job']} {labels.get('node') or labels['program']}": target["health"]
         for target in answer["data"]["activeTargets"]
         for labels in [target["labels"]]
+        if labels["job"] in {"pickbox", "pickbox-monitoring"}
     }
 
 
