@@ -59,6 +59,14 @@ def test_one_query_reads_the_path_of_a_change_through_all_hosts(host: Any) -> No
     assert {event for event, _ in trail()} == {"change_proposed", "change_applied"}
 
 
+def test_its_size_is_looked_at_each_hour(host: Any) -> None:
+    timer = host.service("logrotate.timer")
+    assert timer.is_running
+    assert timer.is_enabled
+    shown = host.check_output("systemctl show --property=TimersCalendar logrotate.timer")
+    assert "OnCalendar=hourly" in shown or "*-*-* *:00:00" in shown
+
+
 def test_the_log_is_for_nobody_else_and_is_rotated(host: Any) -> None:
     with host.sudo():
         assert host.file(LOG).mode & 0o007 == 0
