@@ -219,6 +219,7 @@ class Control:
             ready=health.ready,
             draining=self._draining,
             reasons=health.reasons,
+            warnings=health.warnings,
             client_url=settings.client_url,
             admin_url=settings.admin_url,
             monitor_url=settings.monitor_url,

@@ -304,6 +304,7 @@ class Controls:
             ready=health.ready,
             draining=self.draining,
             reasons=health.reasons,
+            warnings=health.warnings,
             figures=Figures(files=2, bytes=10, files_replicated=3, replication_errors=1),
         )
 

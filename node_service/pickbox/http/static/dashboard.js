@@ -8,17 +8,11 @@ import { drawGraphs, setUpGraphs } from "./graphs.js";
 import { showEvents } from "./happenings.js";
 import { History } from "./history.js";
 import { showNodes } from "./nodes.js";
-import {
-  nameTab,
-  setVerdict,
-  showChecks,
-  showSituation,
-  showSummary,
-  showVerdict,
-} from "./overview.js";
+import { showChecks, showSummary } from "./overview.js";
 import { part, tone, write } from "./page.js";
 import { ask } from "./requests.js";
 import { setUpUploads } from "./uploads.js";
+import { nameTab, setVerdict, showSituation, showVerdict } from "./verdict.js";
 
 const history = new History();
 let lastAnswer = null;

@@ -1,49 +1,7 @@
-// The cluster at a glance: verdict, tiles and checks.
+// The cluster at a glance: tiles and checks.
 
 import { bytes, count, plural, rate, shortTime, words } from "./format.js";
 import { make, part, refill, tone, write } from "./page.js";
-
-export function setVerdict(text, name) {
-  write(part("verdict"), text);
-  tone(part("verdict"), name);
-  nameTab();
-}
-
-// While nobody looks nothing is asked: what was said last may be wrong when somebody reads the tab.
-export function nameTab() {
-  const seen = document.visibilityState === "visible";
-  document.title = seen ? `${part("verdict").textContent} · Pickbox` : "Pickbox";
-}
-
-export function showVerdict(cluster) {
-  const unwell = cluster.nodes.filter((node) => !node.ready).length;
-  if (!cluster.has_quorum) setVerdict("No quorum", "bad");
-  else if (!cluster.leader) setVerdict("No leader", "bad");
-  else if (unwell) setVerdict(`${plural(unwell, "node needs", "nodes need")} attention`, "warn");
-  else setVerdict("Healthy", "ok");
-}
-
-// What the cluster's state means for who uses it, if that is not all as it should be.
-export function showSituation(cluster) {
-  const [text, name] = situation(cluster);
-  const element = part("situation");
-  write(element, text);
-  tone(element, name);
-  element.hidden = !text;
-}
-
-function situation({ has_quorum, leader, quorum, nodes }) {
-  const up = nodes.filter((node) => node.reachable).length;
-  const all = nodes.length;
-  if (!has_quorum) {
-    const needed = `until ${quorum} of the nodes, this one among them, reach each other`;
-    const allowed = "files can be read here and not written";
-    return [`This node reaches no majority: ${allowed}, ${needed}.`, "bad"];
-  }
-  if (!leader) return ["No leader is known; while one is elected, nothing can be written.", "bad"];
-  if (up === all) return ["", ""];
-  return [`${up} of ${all} nodes are up. The cluster works: a majority is ${quorum}.`, "warn"];
-}
 
 export function showSummary(cluster, readings) {
   const up = cluster.nodes.filter((node) => node.reachable);
