@@ -129,6 +129,8 @@ class ClusterStatus:
 
     Attributes:
         level: what the cluster may use, as far as this node has applied it.
+        standing: why this node takes no part (removed, wiped, diverged, not a member); empty if it
+            does. What it says of the others is then of no use.
     """
 
     cluster_name: str
@@ -138,6 +140,7 @@ class ClusterStatus:
     has_quorum: bool
     nodes: tuple[NodeStatus, ...]
     level: int = 0
+    standing: str = ""
 
     @property
     def upgrade_unfinished(self) -> bool:

@@ -270,6 +270,7 @@ class Controls:
 
     is_live: bool = True
     draining: bool = False
+    standing: str = ""
     checks: list[Check] = field(default_factory=lambda: [Check("leader", ok=True)])
     leader: str | None = "node1"
     held: HeldDeletes = field(default_factory=HeldDeletes)
@@ -311,7 +312,14 @@ class Controls:
     def cluster(self) -> ClusterStatus:
         nodes = (self.status(), *self.others)
         return ClusterStatus(
-            "pickbox", self.leader, 3, len(nodes) // 2 + 1, self.leader is not None, nodes, 1
+            "pickbox",
+            self.leader,
+            3,
+            len(nodes) // 2 + 1,
+            self.leader is not None,
+            nodes,
+            1,
+            self.standing,
         )
 
     def mark(self) -> object:

@@ -10,7 +10,7 @@ export function showSummary(cluster, readings) {
   const pending = sum("pending");
   write(part("sum-leader"), cluster.leader ?? "None");
   tone(part("sum-leader"), cluster.leader && cluster.has_quorum ? "" : "bad");
-  const majority = cluster.has_quorum ? "" : ", no majority";
+  const majority = cluster.has_quorum || cluster.standing ? "" : ", no majority";
   write(part("sum-term"), `term ${count(cluster.term)}${majority}`);
   write(part("sum-up"), `${up.length} of ${cluster.nodes.length}`);
   const lacking = cluster.has_quorum ? "warn" : "bad";

@@ -20,9 +20,10 @@ export function showVerdict(cluster) {
   setVerdict(...verdict(cluster));
 }
 
-function verdict({ has_quorum, leader, quorum, nodes }) {
+function verdict({ standing, has_quorum, leader, quorum, nodes }) {
   const unwell = nodes.filter((node) => !node.ready).length;
   const warning = nodes.filter(warns).length;
+  if (standing) return ["Takes no part", "bad"];
   if (!has_quorum) return ["No quorum", "bad"];
   if (!leader) return ["No leader", "bad"];
   if (disksStopWrites(nodes, quorum)) return ["Disks full", "bad"];
@@ -46,7 +47,12 @@ export function showSituation(cluster) {
   element.hidden = !text;
 }
 
-function situation({ has_quorum, leader, quorum, nodes }) {
+function situation({ standing, has_quorum, leader, quorum, nodes }) {
+  // It never reaches a majority again, and the others may do well without it.
+  if (standing) {
+    const told = "Use another node: what this one shows of the others may be wrong.";
+    return [`This node takes no part in the cluster: ${standing}. ${told}`, "bad"];
+  }
   if (!has_quorum) {
     const needed = `until ${quorum} of the nodes, this one among them, reach each other`;
     const allowed = "files can be read here and not written";
