@@ -1,6 +1,6 @@
 // The dashboard: shows what the node's feed tells.
 
-import { conflictsChanged, setUpConflicts } from "./conflicts.js";
+import { conflictsChanged, readConflicts, setUpConflicts } from "./conflicts.js";
 import { Feed } from "./feed.js";
 import { currentDirectory, readAgain, readSoon, setUpFiles } from "./files.js";
 import { clock } from "./format.js";
@@ -10,6 +10,7 @@ import { History } from "./history.js";
 import { showNodes } from "./nodes.js";
 import { showChecks, showSummary } from "./overview.js";
 import { part, tone, write } from "./page.js";
+import { isCopy } from "./paths.js";
 import { ask } from "./requests.js";
 import { setUpUploads } from "./uploads.js";
 import { nameTab, setVerdict, showSituation, showVerdict } from "./verdict.js";
@@ -19,6 +20,7 @@ let lastAnswer = null;
 let thisNode = "This node";
 
 function showState({ cluster, health, history: told }, live) {
+  const first = lastAnswer === null;
   const silent = !part("banner").hidden;
   lastAnswer = new Date();
   part("main").classList.remove("stale");
@@ -37,6 +39,7 @@ function showState({ cluster, health, history: told }, live) {
   showChecks(health);
   drawGraphs();
   if (silent) readAgain();
+  if (silent || first) readConflicts();
 }
 
 async function catchUp() {
@@ -70,7 +73,8 @@ function eventsTold(events) {
   const kinds = new Set(fresh.map(({ kind }) => kind));
   if (!kinds.has("files_changed") && !kinds.has("conflict")) return;
   readSoon();
-  conflictsChanged(kinds.has("conflict"));
+  if (lastAnswer === null) return; // what was before is in what is read then
+  conflictsChanged(kinds.has("conflict") || fresh.some(({ paths }) => paths.some(isCopy)));
 }
 
 const feed = new Feed(
