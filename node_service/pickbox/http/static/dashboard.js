@@ -31,11 +31,10 @@ function showState({ cluster, health, history: told }, live) {
   thisNode = `This node, ${cluster.node_id},`;
   write(part("seen-by"), cluster.node_id);
   if (!history.add(told)) catchUp();
-  const readings = history.latest();
   showVerdict(cluster);
   showSituation(cluster);
-  showSummary(cluster, readings);
-  showNodes(cluster, readings);
+  showSummary(cluster, history);
+  showNodes(cluster, history.latest());
   showChecks(health);
   drawGraphs();
   if (silent) readAgain();

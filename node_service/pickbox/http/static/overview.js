@@ -1,9 +1,9 @@
 // The cluster at a glance: tiles and checks.
 
-import { bytes, count, plural, rate, shortTime, words } from "./format.js";
+import { bytes, clock, count, plural, rate, shortTime, words } from "./format.js";
 import { make, part, refill, tone, write } from "./page.js";
 
-export function showSummary(cluster, readings) {
+export function showSummary(cluster, history) {
   const up = cluster.nodes.filter((node) => node.reachable);
   const here = cluster.nodes.find((node) => node.node_id === cluster.node_id) ?? cluster.nodes[0];
   const sum = (name) => up.reduce((total, node) => total + node.figures[name], 0);
@@ -20,23 +20,36 @@ export function showSummary(cluster, readings) {
   write(part("sum-bytes"), bytes(here.figures.bytes));
   write(part("sum-lag"), count(Math.max(0, ...up.map((node) => node.lag))));
   write(part("sum-pending"), `${pending ? plural(pending, "file", "files") : "nothing"} pending`);
-  showReplication(up, sum("replication_errors"), readings);
+  showCommits(up, history.latest());
+  showReplication(history, sum("replication_errors"));
 }
 
-function showReplication(up, errors, readings) {
+function showCommits(up, readings) {
   const known = Object.values(readings);
   const rates = known.map((r) => r.commits_per_second).filter((value) => value !== null);
   write(part("sum-rate"), rates.length ? rate(Math.max(...rates)) : "–");
   const index = Math.max(0, ...up.map((node) => node.commit_index));
   write(part("sum-commit"), `index ${count(index)}`);
-  const counted = up.reduce((total, node) => total + node.figures.replications, 0);
-  const total = up.reduce(
-    (sum, node) => sum + node.figures.replications * node.figures.replication_seconds_avg,
-    0,
-  );
-  write(part("sum-time"), counted ? shortTime(total / counted) : "–");
-  const failed = `${plural(errors, "error", "errors")} so far`;
-  write(part("sum-errors"), errors ? failed : "mean, no errors");
+}
+
+function showReplication(history, errors) {
+  const last = lastReplication(history);
+  write(part("sum-time"), last ? shortTime(last.seconds) : "–");
+  const when = last ? `slowest node, ${clock(new Date(1000 * last.at))}` : "nothing lately";
+  const failed = errors ? `; ${plural(errors, "error", "errors")} so far` : "";
+  write(part("sum-errors"), `${when}${failed}`);
+}
+
+// The newest sample in which anything was replicated: when it was, and how long it took to reach
+// the node that was slowest with it.
+function lastReplication({ times, nodes }) {
+  for (let i = times.length - 1; i >= 0; i -= 1) {
+    const known = Object.values(nodes)
+      .map((figures) => figures.replication_seconds?.[i] ?? null)
+      .filter((seconds) => seconds !== null);
+    if (known.length) return { at: times[i], seconds: Math.max(...known) };
+  }
+  return null;
 }
 
 export function showChecks(health) {
