@@ -42,6 +42,7 @@ _TOTALS_AGE: Final = 2.0
 _TOTALS_SHARE: Final = 50
 """A count of a large folder is kept for so many times what it took: it costs 2 % of a core."""
 _TRANSFER_SECONDS: Final = 5.0
+_OUTSIDE: Final = "this node takes no part in the cluster, and the check `log` says why"
 _READY_LAG: Final = 500
 """Entries behind the leader beyond which a node is not ready; a busy follower is a few behind."""
 
@@ -147,14 +148,16 @@ class Control:
     def _leader_check(self) -> str:
         if self._consensus.status().leader is not None:
             return ""
-        return "no leader is known: a majority of the nodes must run and reach each other"
+        remedy = "a majority of the nodes must run and reach each other"
+        return f"no leader is known: {_OUTSIDE if self._consensus.outside else remedy}"
 
     def _quorum_check(self) -> str:
         status = self._consensus.status()
         if status.has_quorum:
             return ""
         reached = ", ".join(status.connected) or "none"
-        return f"no majority is reached (connected peers: {reached}): start the other nodes"
+        remedy = _OUTSIDE if self._consensus.outside else "start the other nodes"
+        return f"no majority is reached (connected peers: {reached}): {remedy}"
 
     def _lag_check(self) -> str:
         lag = self._consensus.status().lag
@@ -219,6 +222,7 @@ class Control:
             ready=health.ready,
             draining=self._draining,
             reasons=health.reasons,
+            warnings=health.warnings,
             client_url=settings.client_url,
             admin_url=settings.admin_url,
             monitor_url=settings.monitor_url,
@@ -232,7 +236,8 @@ class Control:
         """What differs whenever this node sees another cluster than before; asks nobody."""
         log_status = self._consensus.status()
         connected = frozenset(log_status.connected)
-        return log_status.leader, log_status.has_quorum, connected, self._draining
+        standing = self._consensus.outside
+        return log_status.leader, log_status.has_quorum, connected, standing, self._draining
 
     def cluster(self) -> ClusterStatus:
         """Every member, asked within the last second or so."""
@@ -254,6 +259,7 @@ class Control:
             has_quorum=self._consensus.status().has_quorum,
             nodes=tuple(sorted(nodes, key=lambda node: node.node_id)),
             level=mine.level,
+            standing=self._consensus.outside,
         )
 
     def _figures(self) -> Figures:

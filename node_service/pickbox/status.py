@@ -36,6 +36,11 @@ class Health:
         """One sentence a failing check."""
         return tuple(check.reason for check in self.checks if not check.ok)
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The names of the failing checks that leave the node ready."""
+        return tuple(c.name for c in self.checks if not (c.ok or c.gates_ready))
+
 
 @dataclass(frozen=True, slots=True)
 class Joining:
@@ -83,6 +88,9 @@ class NodeStatus:
 
     Attributes:
         level: what the cluster may use, as far as the node has applied it (`pickbox.levels`).
+        reasons: a sentence for each failing check.
+        warnings: names of the failing checks that leave it ready; a release that knows of no such
+            names gives none.
         understands: the highest level that the node's release understands; 0 if it did not answer.
         certificate_expires: when the certificate that it shows its peers ends (ISO 8601, UTC).
         certificate_serial: the certificate's serial number, in hexadecimal.
@@ -104,6 +112,7 @@ class NodeStatus:
     ready: bool = False
     draining: bool = False
     reasons: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     client_url: str = ""
     admin_url: str = ""
     monitor_url: str = ""
@@ -120,6 +129,8 @@ class ClusterStatus:
 
     Attributes:
         level: what the cluster may use, as far as this node has applied it.
+        standing: why this node takes no part (removed, wiped, diverged, not a member); empty if it
+            does. What it says of the others is then of no use.
     """
 
     cluster_name: str
@@ -129,6 +140,7 @@ class ClusterStatus:
     has_quorum: bool
     nodes: tuple[NodeStatus, ...]
     level: int = 0
+    standing: str = ""
 
     @property
     def upgrade_unfinished(self) -> bool:

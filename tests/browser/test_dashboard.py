@@ -198,6 +198,7 @@ def test_the_keyboard_reaches_everything_with_a_visible_focus(
     dashboard = open_dashboard(cluster["node1"], viewport=WIDE)
     expect(dashboard.verdict).to_have_text("Healthy", timeout=20_000)
     expect(dashboard.page.locator("#files-status")).to_contain_text("entries")
+    expect(dashboard.page.locator("#conflicts-count")).not_to_be_empty()
     page = dashboard.page
     everything = page.evaluate(FOCUSABLE)
     assert len(everything) > 10

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.cluster
 
 WIDE = {"width": 1280, "height": 900}
+AGAIN = 15_000
+"""Milliseconds until the page has read the list again, with some to spare."""
 
 
 class Conflict:
@@ -72,6 +75,31 @@ def test_what_is_kept_has_the_name_on_all_nodes_and_the_other_one_goes(
     expect(page.page.locator("#conflicts-said")).to_contain_text(told)
     expect(item).to_have_count(0)
     conflict.becomes(kept, None)
+
+
+def test_the_list_says_how_many_there_are_without_being_opened(
+    cluster: Cluster, open_dashboard: Opener
+) -> None:
+    node = cluster["node1"]
+    for entry in node.request("GET", "/api/conflicts").json()["conflicts"]:
+        assert node.request("DELETE", f"/api/v1/files/{quote(entry['path'])}").status == 200
+    page = open_dashboard(node, unwell=True, viewport=WIDE)
+    conflicts = page.page.locator("#conflicts")
+    summary = conflicts.locator("summary")
+    expect(summary).to_have_text("Conflict copies in the folder: none", timeout=AGAIN)
+    first, second = Conflict(cluster, "counted 1"), Conflict(cluster, "counted 2")
+    expect(summary).to_have_text("Conflict copies in the folder: 2", timeout=AGAIN)
+    expect(conflicts).to_have_class(re.compile("news"))
+    assert node.stop() == 0
+    expect(page.banner).to_be_visible(timeout=20_000)
+    assert cluster["node2"].request("DELETE", f"/api/v1/files/{first.copy}").status == 200
+    node.start()
+    expect(page.banner).to_be_hidden(timeout=30_000)
+    expect(summary).to_have_text("Conflict copies in the folder: 1", timeout=AGAIN)
+    assert page.figure(node, "Conflicts made") == "0", "that counts what this process made"
+    assert cluster["node2"].request("DELETE", f"/api/v1/files/{second.copy}").status == 200
+    expect(summary).to_have_text("Conflict copies in the folder: none", timeout=AGAIN)
+    expect(conflicts).not_to_have_class(re.compile("news"))
 
 
 def test_a_version_that_the_person_has_not_seen_is_not_replaced(

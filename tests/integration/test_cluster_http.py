@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from cluster import Cluster, Node, put_until_acknowledged, wait_until
+from small_volume import fill, small_volume
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -327,37 +327,24 @@ def log_figures(node: Node) -> tuple[int, ...]:
 
 
 @pytest.fixture
-def small_volume(tmp_path: Path) -> Iterator[tuple[Cluster, Node]]:
-    """A cluster whose node 3 has a volume of 64 MiB."""
+def cluster_with_small(tmp_path: Path) -> Iterator[tuple[Cluster, Node]]:
+    """A cluster whose node 3 has a small volume."""
     cluster = Cluster(tmp_path / "cluster")
     small = cluster["node3"]
-    small.directory.mkdir(parents=True)
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64m", "pickbox-test", str(small.directory)]
-    subprocess.run(mount, check=True)
-    try:
-        cluster.start()
-        yield cluster, small
-    finally:
-        cluster.stop()
-        subprocess.run(["umount", small.directory], check=True)
-
-
-def fill(volume: Path, leave: int) -> Path:
-    """Take all free space of a volume but `leave` bytes."""
-    ballast = volume / "ballast"
-    free = os.statvfs(volume).f_bavail * os.statvfs(volume).f_frsize
-    with ballast.open("ab") as file:
-        if free > leave:  # the node itself may have taken the last of it
-            os.posix_fallocate(file.fileno(), ballast.stat().st_size, free - leave)
-    return ballast
+    with small_volume(small.directory):
+        try:
+            cluster.start()
+            yield cluster, small
+        finally:
+            cluster.stop()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="to mount a small volume takes root")
 @pytest.mark.parametrize("leads", [False, True])
 def test_a_full_disk_stops_one_node_only_and_for_as_long_as_it_is_full(
-    small_volume: tuple[Cluster, Node], leads: bool
+    cluster_with_small: tuple[Cluster, Node], leads: bool
 ) -> None:
-    cluster, small = small_volume
+    cluster, small = cluster_with_small
     roomy, third = cluster["node1"], cluster["node2"]
     target = small if leads else roomy
     roomy.admin_request("POST", "/api/v1/leader", json={"target": target.node_id})

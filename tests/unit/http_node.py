@@ -270,6 +270,7 @@ class Controls:
 
     is_live: bool = True
     draining: bool = False
+    standing: str = ""
     checks: list[Check] = field(default_factory=lambda: [Check("leader", ok=True)])
     leader: str | None = "node1"
     held: HeldDeletes = field(default_factory=HeldDeletes)
@@ -304,13 +305,21 @@ class Controls:
             ready=health.ready,
             draining=self.draining,
             reasons=health.reasons,
+            warnings=health.warnings,
             figures=Figures(files=2, bytes=10, files_replicated=3, replication_errors=1),
         )
 
     def cluster(self) -> ClusterStatus:
         nodes = (self.status(), *self.others)
         return ClusterStatus(
-            "pickbox", self.leader, 3, len(nodes) // 2 + 1, self.leader is not None, nodes, 1
+            "pickbox",
+            self.leader,
+            3,
+            len(nodes) // 2 + 1,
+            self.leader is not None,
+            nodes,
+            1,
+            self.standing,
         )
 
     def mark(self) -> object:

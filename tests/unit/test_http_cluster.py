@@ -72,6 +72,18 @@ def test_the_cluster_is_summed_up_and_listed(node: Running) -> None:
     assert peers == [{"node_id": "node2", "reachable": False, "role": "unknown"}]
 
 
+def test_what_a_ready_node_warns_of_is_told_by_name(node: Running) -> None:
+    node.control.checks = [Check("disk", ok=False, reason="It is full.", gates_ready=False)]
+    mine = node.client("GET", "/api/cluster").json["nodes"][0]
+    assert (mine["ready"], mine["reasons"], mine["warnings"]) == (True, ["It is full."], ["disk"])
+
+
+def test_why_a_node_takes_no_part_is_told_with_the_cluster(node: Running) -> None:
+    assert node.client("GET", "/api/cluster").json["standing"] == ""
+    node.control.standing = "this node was removed by version 4 of the members"
+    assert "was removed" in node.client("GET", "/api/cluster").json["standing"]
+
+
 def test_conflict_copies_are_listed(node: Running) -> None:
     copy = "a/report.sync-conflict-20260101-120000-node2.txt"
     for path in ("a/report.txt", copy, "x.sync-conflict-dir/plain.txt"):

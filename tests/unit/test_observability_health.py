@@ -17,6 +17,15 @@ def test_a_node_is_ready_when_every_gating_check_passes() -> None:
     assert health.reasons == ("The disk is nearly full.",)
 
 
+def test_a_warning_is_named_apart_from_what_makes_the_node_not_ready() -> None:
+    probes = [
+        Probe("leader", lambda: "No leader."),
+        Probe("disk", lambda: "The disk is nearly full.", gates_ready=False),
+        Probe("content", lambda: "", gates_ready=False),
+    ]
+    assert assess("node1", probes).warnings == ("disk",)
+
+
 def test_a_failing_check_says_why() -> None:
     health = assess("node1", [Probe("leader", lambda: "No leader."), Probe("scan", lambda: "")])
     assert not health.ready

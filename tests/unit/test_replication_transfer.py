@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO
 
 import pytest
@@ -132,8 +132,21 @@ class Side:
         return self.content.open(digest, size)
 
 
+@dataclass
+class OlderStatus:
+    """What a release says of itself that knows nothing of later fields."""
+
+    node_id: str = "one"
+    reachable: bool = True
+    ready: bool = True
+    reasons: tuple[str, ...] = ("the volume is nearly full",)
+
+
 class Control:
-    """The node API asks it only for what these tests do not use."""
+    """What these tests ask of it through the node API."""
+
+    def status(self) -> OlderStatus:
+        return OlderStatus()
 
 
 @pytest.fixture
@@ -155,6 +168,14 @@ def hold(side: Side, content: bytes) -> bytes:
     with side.staging.writer() as writer:
         writer.write(content)
         return writer.keep(fsync=False)
+
+
+def test_a_peer_of_an_older_release_lacks_what_came_later(pair: tuple[Side, Side]) -> None:
+    _, two = pair
+    peer = two.peers.get("one")
+    assert peer is not None
+    told = peer.status(5.0)
+    assert (told.ready, told.reasons, told.warnings) == (True, OlderStatus.reasons, ())
 
 
 def test_content_is_fetched_whole_and_verified(pair: tuple[Side, Side]) -> None:

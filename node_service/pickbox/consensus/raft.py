@@ -170,6 +170,11 @@ class RaftConsensus:
         """Why this node takes part no more (removed, wiped, diverged); empty if it does."""
         return self._standing
 
+    @property
+    def outside(self) -> str:
+        """Why this node takes no part: its standing, or that a member does not know it."""
+        return self._standing or self._turned_away
+
     # -- the log ----------------------------------------------------------------------------
 
     def propose(self, command: bytes, timeout: float) -> list[Receipt]:

@@ -258,6 +258,6 @@ def _status_of(document: dict[str, Any]) -> NodeStatus:
     fields["figures"] = Figures(
         **{name: value for name, value in fields.pop("figures", {}).items() if name in figures}
     )
-    for name in ("reasons", "certificate_authorities"):
+    for name in ("reasons", "warnings", "certificate_authorities"):
         fields[name] = tuple(fields.get(name, ()))
     return NodeStatus(**fields)

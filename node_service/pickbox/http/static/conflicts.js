@@ -1,6 +1,6 @@
-// The conflict copies in the folder, each with what can be done about it.
+// The conflict copies in the folder: how many, and each with what can be done about it.
 
-import { aboutFile } from "./format.js";
+import { aboutFile, count } from "./format.js";
 import { arrange, button, make, part, write } from "./page.js";
 import {
   decodedPath,
@@ -19,7 +19,8 @@ const AGAIN_MS = 5000; // the node looks through its whole catalog: not oftener 
 
 let again = 0;
 let reading = 0; // number of the last reading
-let shown = new Map(); // what an entry says -> its item
+let readAt = -AGAIN_MS;
+let shown = null; // what an entry says -> its item; null if nothing was read yet
 let settled = () => {};
 
 // `onSettled()` is told when this page has changed the folder.
@@ -30,29 +31,34 @@ export function setUpConflicts(onSettled) {
   });
 }
 
-// The folder changed somewhere; `fresh` says whether there is a new copy.
-export function conflictsChanged(fresh) {
-  if (part("conflicts").open) again ||= setTimeout(readConflicts, AGAIN_MS);
-  else if (fresh) part("conflicts").classList.add("news");
+// The folder changed somewhere; `copies` says whether a copy came or went.
+export function conflictsChanged(copies) {
+  if (!copies && !part("conflicts").open) return;
+  again ||= setTimeout(readConflicts, readAt + AGAIN_MS - performance.now());
 }
 
-async function readConflicts() {
+// At the node's first answer, when the list is opened, and when copies come or go: the list says how
+// many there are when it is closed, too.
+export async function readConflicts() {
   clearTimeout(again);
   again = 0;
+  readAt = performance.now();
   reading += 1;
   const mine = reading;
-  part("conflicts").classList.remove("news");
   try {
     const found = await ask("/api/conflicts");
     if (mine === reading) show(found);
   } catch {
+    if (mine !== reading) return;
+    write(part("conflicts-count"), "");
     write(part("conflicts-left"), "The list could not be read; close and open it again.");
   }
 }
 
 // An item that says the same as before stays as it is: somebody may be settling it.
 function show({ conflicts, more }) {
-  const before = shown;
+  const first = shown === null;
+  const before = shown ?? new Map();
   shown = new Map();
   const items = conflicts.map((entry) => {
     const key = JSON.stringify(entry);
@@ -67,6 +73,16 @@ function show({ conflicts, more }) {
   }
   const left = more ? "There are more than these." : "";
   write(part("conflicts-left"), items.length ? left : "There are none.");
+  const number = `${more ? "more than " : ""}${count(items.length)}`;
+  write(part("conflicts-count"), items.length ? `: ${number}` : ": none");
+  showNews(!first && [...shown.keys()].some((key) => !before.has(key)), items.length);
+}
+
+// Who has the list closed is told that there are others in it than when it was last seen.
+function showNews(fresh, number) {
+  const { open, classList } = part("conflicts");
+  if (open || number === 0) classList.remove("news");
+  else if (fresh) classList.add("news");
 }
 
 function item(entry) {

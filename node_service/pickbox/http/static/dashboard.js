@@ -1,6 +1,6 @@
 // The dashboard: shows what the node's feed tells.
 
-import { conflictsChanged, setUpConflicts } from "./conflicts.js";
+import { conflictsChanged, readConflicts, setUpConflicts } from "./conflicts.js";
 import { Feed } from "./feed.js";
 import { currentDirectory, readAgain, readSoon, setUpFiles } from "./files.js";
 import { clock } from "./format.js";
@@ -8,23 +8,19 @@ import { drawGraphs, setUpGraphs } from "./graphs.js";
 import { showEvents } from "./happenings.js";
 import { History } from "./history.js";
 import { showNodes } from "./nodes.js";
-import {
-  nameTab,
-  setVerdict,
-  showChecks,
-  showSituation,
-  showSummary,
-  showVerdict,
-} from "./overview.js";
+import { showChecks, showSummary } from "./overview.js";
 import { part, tone, write } from "./page.js";
+import { isCopy } from "./paths.js";
 import { ask } from "./requests.js";
 import { setUpUploads } from "./uploads.js";
+import { nameTab, setVerdict, showSituation, showVerdict } from "./verdict.js";
 
 const history = new History();
 let lastAnswer = null;
 let thisNode = "This node";
 
 function showState({ cluster, health, history: told }, live) {
+  const first = lastAnswer === null;
   const silent = !part("banner").hidden;
   lastAnswer = new Date();
   part("main").classList.remove("stale");
@@ -35,14 +31,14 @@ function showState({ cluster, health, history: told }, live) {
   thisNode = `This node, ${cluster.node_id},`;
   write(part("seen-by"), cluster.node_id);
   if (!history.add(told)) catchUp();
-  const readings = history.latest();
   showVerdict(cluster);
   showSituation(cluster);
-  showSummary(cluster, readings);
-  showNodes(cluster, readings);
+  showSummary(cluster, history);
+  showNodes(cluster, history.latest());
   showChecks(health);
   drawGraphs();
   if (silent) readAgain();
+  if (silent || first) readConflicts();
 }
 
 async function catchUp() {
@@ -76,7 +72,8 @@ function eventsTold(events) {
   const kinds = new Set(fresh.map(({ kind }) => kind));
   if (!kinds.has("files_changed") && !kinds.has("conflict")) return;
   readSoon();
-  conflictsChanged(kinds.has("conflict"));
+  if (lastAnswer === null) return; // what was before is in what is read then
+  conflictsChanged(kinds.has("conflict") || fresh.some(({ paths }) => paths.some(isCopy)));
 }
 
 const feed = new Feed(

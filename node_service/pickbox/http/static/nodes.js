@@ -2,6 +2,7 @@
 
 import { bytes, count, duration, percent } from "./format.js";
 import { make, part, refill, tone, write } from "./page.js";
+import { warns } from "./warnings.js";
 
 const LAG_SEEN = 50; // entries behind that are worth a colour: a busy follower is a few behind
 const DISK_SEEN = 90; // percent
@@ -86,6 +87,7 @@ function showState(element, node) {
   if (!node.reachable) [element.textContent, element.dataset.tone] = ["Not reachable", "bad"];
   else if (node.draining) [element.textContent, element.dataset.tone] = ["Draining", "warn"];
   else if (!node.ready) [element.textContent, element.dataset.tone] = ["Not ready", "warn"];
+  else if (warns(node)) [element.textContent, element.dataset.tone] = ["Ready, warns", "warn"];
   else [element.textContent, element.dataset.tone] = ["Ready", "ok"];
 }
 

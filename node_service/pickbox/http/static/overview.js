@@ -1,58 +1,16 @@
-// The cluster at a glance: verdict, tiles and checks.
+// The cluster at a glance: tiles and checks.
 
-import { bytes, count, plural, rate, shortTime, words } from "./format.js";
+import { bytes, clock, count, plural, rate, shortTime, words } from "./format.js";
 import { make, part, refill, tone, write } from "./page.js";
 
-export function setVerdict(text, name) {
-  write(part("verdict"), text);
-  tone(part("verdict"), name);
-  nameTab();
-}
-
-// While nobody looks nothing is asked: what was said last may be wrong when somebody reads the tab.
-export function nameTab() {
-  const seen = document.visibilityState === "visible";
-  document.title = seen ? `${part("verdict").textContent} · Pickbox` : "Pickbox";
-}
-
-export function showVerdict(cluster) {
-  const unwell = cluster.nodes.filter((node) => !node.ready).length;
-  if (!cluster.has_quorum) setVerdict("No quorum", "bad");
-  else if (!cluster.leader) setVerdict("No leader", "bad");
-  else if (unwell) setVerdict(`${plural(unwell, "node needs", "nodes need")} attention`, "warn");
-  else setVerdict("Healthy", "ok");
-}
-
-// What the cluster's state means for who uses it, if that is not all as it should be.
-export function showSituation(cluster) {
-  const [text, name] = situation(cluster);
-  const element = part("situation");
-  write(element, text);
-  tone(element, name);
-  element.hidden = !text;
-}
-
-function situation({ has_quorum, leader, quorum, nodes }) {
-  const up = nodes.filter((node) => node.reachable).length;
-  const all = nodes.length;
-  if (!has_quorum) {
-    const needed = `until ${quorum} of the nodes, this one among them, reach each other`;
-    const allowed = "files can be read here and not written";
-    return [`This node reaches no majority: ${allowed}, ${needed}.`, "bad"];
-  }
-  if (!leader) return ["No leader is known; while one is elected, nothing can be written.", "bad"];
-  if (up === all) return ["", ""];
-  return [`${up} of ${all} nodes are up. The cluster works: a majority is ${quorum}.`, "warn"];
-}
-
-export function showSummary(cluster, readings) {
+export function showSummary(cluster, history) {
   const up = cluster.nodes.filter((node) => node.reachable);
   const here = cluster.nodes.find((node) => node.node_id === cluster.node_id) ?? cluster.nodes[0];
   const sum = (name) => up.reduce((total, node) => total + node.figures[name], 0);
   const pending = sum("pending");
   write(part("sum-leader"), cluster.leader ?? "None");
   tone(part("sum-leader"), cluster.leader && cluster.has_quorum ? "" : "bad");
-  const majority = cluster.has_quorum ? "" : ", no majority";
+  const majority = cluster.has_quorum || cluster.standing ? "" : ", no majority";
   write(part("sum-term"), `term ${count(cluster.term)}${majority}`);
   write(part("sum-up"), `${up.length} of ${cluster.nodes.length}`);
   const lacking = cluster.has_quorum ? "warn" : "bad";
@@ -62,23 +20,36 @@ export function showSummary(cluster, readings) {
   write(part("sum-bytes"), bytes(here.figures.bytes));
   write(part("sum-lag"), count(Math.max(0, ...up.map((node) => node.lag))));
   write(part("sum-pending"), `${pending ? plural(pending, "file", "files") : "nothing"} pending`);
-  showReplication(up, sum("replication_errors"), readings);
+  showCommits(up, history.latest());
+  showReplication(history, sum("replication_errors"));
 }
 
-function showReplication(up, errors, readings) {
+function showCommits(up, readings) {
   const known = Object.values(readings);
   const rates = known.map((r) => r.commits_per_second).filter((value) => value !== null);
   write(part("sum-rate"), rates.length ? rate(Math.max(...rates)) : "–");
   const index = Math.max(0, ...up.map((node) => node.commit_index));
   write(part("sum-commit"), `index ${count(index)}`);
-  const counted = up.reduce((total, node) => total + node.figures.replications, 0);
-  const total = up.reduce(
-    (sum, node) => sum + node.figures.replications * node.figures.replication_seconds_avg,
-    0,
-  );
-  write(part("sum-time"), counted ? shortTime(total / counted) : "–");
-  const failed = `${plural(errors, "error", "errors")} so far`;
-  write(part("sum-errors"), errors ? failed : "mean, no errors");
+}
+
+function showReplication(history, errors) {
+  const last = lastReplication(history);
+  write(part("sum-time"), last ? shortTime(last.seconds) : "–");
+  const when = last ? `slowest node, ${clock(new Date(1000 * last.at))}` : "nothing lately";
+  const failed = errors ? `; ${plural(errors, "error", "errors")} so far` : "";
+  write(part("sum-errors"), `${when}${failed}`);
+}
+
+// The newest sample in which anything was replicated: when it was, and how long it took to reach
+// the node that was slowest with it.
+function lastReplication({ times, nodes }) {
+  for (let i = times.length - 1; i >= 0; i -= 1) {
+    const known = Object.values(nodes)
+      .map((figures) => figures.replication_seconds?.[i] ?? null)
+      .filter((seconds) => seconds !== null);
+    if (known.length) return { at: times[i], seconds: Math.max(...known) };
+  }
+  return null;
 }
 
 export function showChecks(health) {
