@@ -141,6 +141,8 @@ def test_a_connection_that_nobody_can_take_is_closed_and_the_next_one_served(
 
 def test_followers_take_no_worker_and_one_too_many_is_refused(node: Running) -> None:
     followers = [Follower(node) for _ in range(3)]
+    for follower in followers:  # each is one once it is sent something: its answer begins before
+        assert follower.message() == {"retry": "3000"}
     refused = node.client("GET", STREAM)
     assert refused.problem["type"] == "urn:pickbox:problem:too-many-viewers"
     assert (refused.status, refused.headers["Retry-After"]) == (503, "1")
