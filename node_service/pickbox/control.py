@@ -290,6 +290,7 @@ class Control:
         metrics.files.set(files)
         metrics.bytes.set(size)
         metrics.pending_content.set(self._placer.pending)
+        metrics.pending_content_age.set(self._placer.pending_seconds)
         metrics.queue_depth.labels(queue="proposals").set(self._proposer.queued)
         metrics.queue_depth.labels(queue="placement").set(self._placer.queued)
         metrics.disk_free_bytes.set(self._disk.free())

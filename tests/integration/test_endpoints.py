@@ -243,6 +243,7 @@ def test_metrics_say_what_is_so(used: Cluster, pages: dict[str, Page]) -> None:
         assert page.value("files") == FILES
         assert page.value("bytes") == 3 * LARGE + len("a plan") + 3 * len("local")
         assert page.value("pending_content") == 0
+        assert page.value("pending_content_age_seconds") == 0
         assert page.value("applied_index") == pages["node1"].value("applied_index")
         assert time.time() - page.value("last_replication_timestamp_seconds") < 300
         assert page.value("build_info", node=node_id) == 1

@@ -111,6 +111,11 @@ class Metrics:
         self.pending_content = self._gauge(
             "pending_content", "Committed files whose content is not on this node yet."
         )
+        self.pending_content_age = self._gauge(
+            "pending_content_age_seconds",
+            "For how long the file of pickbox_pending_content that waits longest has had "
+            "no content, since the node's start; 0 if there is none.",
+        )
         self.queue_depth = self._gauge("queue_depth", "Items waiting, by queue.", ("queue",))
 
     def _add_consensus(self) -> None:
