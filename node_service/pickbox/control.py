@@ -284,6 +284,8 @@ class Control:
         metrics.folder_in_doubt.set(self._after_power_loss.in_doubt)
         if counts is not None:
             metrics.set_transport(counts)
+        if self._cluster is not None:  # the observer looks every few seconds
+            metrics.set_clocks(self._cluster[1].nodes)
         metrics.certificate_expiry.set(self._credentials.expires.timestamp())
         metrics.members.set(len(self._consensus.members().voters))
         files, size = self._catalog_totals()

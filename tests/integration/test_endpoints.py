@@ -250,6 +250,17 @@ def test_metrics_say_what_is_so(used: Cluster, pages: dict[str, Page]) -> None:
     assert sum(page.value("batch_changes_count") for page in pages.values()) > 0
 
 
+def test_every_node_compares_the_clocks_of_the_others_with_its_own(used: Cluster) -> None:
+    def told(node: Node) -> dict[str, float]:
+        family = Page(node).families["pickbox_clock_offset_seconds"]
+        return {sample.labels["peer"]: sample.value for sample in family.samples}
+
+    for node in used:
+        others = set(NODES) - {node.node_id}
+        wait_until(lambda node=node, others=others: told(node).keys() == others, "all are compared")
+        assert max(map(abs, told(node).values())) < 1, "they are on one machine"
+
+
 def test_what_one_node_sent_the_others_received(pages: dict[str, Page]) -> None:
     for sender in NODES:
         received = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 import time
@@ -11,10 +12,12 @@ import pytest
 from authority import CLUSTER, Authority
 from transport_nodes import Endpoint, eventually
 
+from pickbox.http import peer as peer_api
 from pickbox.http.apps import create_peer_app
 from pickbox.http.peer_server import PeerServer
 from pickbox.members import Member, Members
 from pickbox.observability.metrics import Metrics
+from pickbox.replication import peers as peers_module
 from pickbox.replication.peers import Peers
 from pickbox.replication.roll_call import RollCall
 from pickbox.status import NodeStatus
@@ -35,6 +38,23 @@ class Control:
 
     def status(self) -> NodeStatus:
         return NodeStatus("well", reachable=True, role="follower", ready=True)
+
+
+class OtherClock:
+    """The module `time` of a node whose clock is two minutes slow."""
+
+    @staticmethod
+    def time() -> float:
+        return time.time() - 120.0
+
+
+class OlderRelease:
+    """The module `json` of whoever hears from a node that knows nothing of clocks."""
+
+    @staticmethod
+    def loads(text: bytes) -> dict[str, Any]:
+        told = json.loads(text)
+        return {name: told[name] for name in told.keys() - {"clock", "clock_offset"}}
 
 
 @pytest.fixture
@@ -100,6 +120,26 @@ def test_every_peer_says_how_it_is_or_why_it_does_not(peers: Peers, well: Member
     found = answers(RollCall(peers))
     assert (found["well"].reachable, found["well"].role) == (True, "follower")
     assert (found["gone"].reachable, found["gone"].error) == (False, "gone cannot be reached")
+
+
+def test_a_peer_whose_clock_is_wrong_is_found_out(
+    peers: Peers, well: Member, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peers.follow(Members(1, (well,)))
+    offset = answers(RollCall(peers))["well"].clock_offset
+    assert offset == pytest.approx(0, abs=1.0)
+    monkeypatch.setattr(peer_api, "time", OtherClock)
+    offset = answers(RollCall(peers))["well"].clock_offset
+    assert offset == pytest.approx(-120, abs=1.0)
+
+
+def test_a_peer_of_a_release_that_does_not_tell_the_time_has_no_offset(
+    peers: Peers, well: Member, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peers.follow(Members(1, (well,)))
+    monkeypatch.setattr(peers_module, "json", OlderRelease)
+    found = answers(RollCall(peers))["well"]
+    assert (found.reachable, found.role, found.clock_offset) == (True, "follower", None)
 
 
 def test_a_name_that_nobody_resolves_holds_up_no_answer_of_another(

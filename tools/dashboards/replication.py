@@ -43,7 +43,7 @@ def _durations() -> list[Panel]:
     return [
         heat(
             "From a change to its being applied",
-            "From a change being taken in on some node to its being applied on another.",
+            "From being taken in on some node to being applied on another, by the clocks of both.",
             buckets(spread),
         ),
         graph(
