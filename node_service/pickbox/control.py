@@ -6,7 +6,6 @@ import dataclasses
 import logging
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
 from pickbox import __version__
@@ -14,6 +13,7 @@ from pickbox.errors import NoLeader, NotFound
 from pickbox.levels import LEVEL
 from pickbox.observability.health import Probe, assess
 from pickbox.replication.peers import PeerError
+from pickbox.replication.roll_call import RollCall
 from pickbox.status import ClusterStatus, Joining, NodeStatus
 from pickbox.storage.paths import display
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from pickbox.consensus import RaftConsensus
     from pickbox.observability.metrics import Metrics
-    from pickbox.replication.peers import Peer, Peers
+    from pickbox.replication.peers import Peers
     from pickbox.replication.placer import Placer
     from pickbox.replication.proposer import Proposer
     from pickbox.settings import Settings
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_PEER_TIMEOUT: Final = 1.0
-_PEERS_AT_ONCE: Final = 8
 _STATUS_AGE: Final = 1.0
 _TOTALS_AGE: Final = 2.0
 _TOTALS_SHARE: Final = 50
@@ -79,7 +77,7 @@ class Control:
         self._totals: tuple[float, tuple[int, int]] = (0.0, (0, 0))
         self._cluster: tuple[float, ClusterStatus] | None = None
         self._cluster_lock = threading.Lock()
-        self._pool = ThreadPoolExecutor(_PEERS_AT_ONCE, thread_name_prefix="peer-status")
+        self._roll_call = RollCall(peers)
         self._probes: Sequence[Probe] = self._make_probes()
         metrics.observe_on_scrape(self.fill_metrics)
 
@@ -248,9 +246,8 @@ class Control:
             return self._cluster[1]
 
     def _ask_everyone(self) -> ClusterStatus:
-        asked = [self._pool.submit(_status_of, peer) for peer in self._peers]
-        nodes = [self.status(), *(answer.result() for answer in asked)]
-        mine = nodes[0]
+        mine = self.status()
+        nodes = [mine, *self._roll_call.statuses()]
         return ClusterStatus(
             cluster_name=self._settings.cluster_name,
             leader=mine.leader,
@@ -293,12 +290,15 @@ class Control:
         metrics.folder_in_doubt.set(self._after_power_loss.in_doubt)
         if counts is not None:
             metrics.set_transport(counts)
+        if self._cluster is not None:  # the observer looks every few seconds
+            metrics.set_clocks(self._cluster[1].nodes)
         metrics.certificate_expiry.set(self._credentials.expires.timestamp())
         metrics.members.set(len(self._consensus.members().voters))
         files, size = self._catalog_totals()
         metrics.files.set(files)
         metrics.bytes.set(size)
         metrics.pending_content.set(self._placer.pending)
+        metrics.pending_content_age.set(self._placer.pending_seconds)
         metrics.queue_depth.labels(queue="proposals").set(self._proposer.queued)
         metrics.queue_depth.labels(queue="placement").set(self._placer.queued)
         metrics.disk_free_bytes.set(self._disk.free())
@@ -355,10 +355,3 @@ class Control:
     def snapshot(self) -> int:
         """Compact the log; return the index that the snapshot covers at least."""
         return self._consensus.compact()
-
-
-def _status_of(peer: Peer) -> NodeStatus:
-    try:
-        return peer.status(_PEER_TIMEOUT)
-    except PeerError as error:
-        return NodeStatus(peer.node_id, reachable=False, error=str(error))

@@ -95,6 +95,8 @@ class NodeStatus:
         certificate_expires: when the certificate that it shows its peers ends (ISO 8601, UTC).
         certificate_serial: the certificate's serial number, in hexadecimal.
         certificate_authorities: SHA-256 of each CA whose nodes are let in, in hexadecimal, sorted.
+        clock_offset: seconds that its clock is ahead of that of the node that asked it; None if it
+            did not say what time it has, and for the node itself.
     """
 
     node_id: str
@@ -119,6 +121,7 @@ class NodeStatus:
     certificate_expires: str = ""
     certificate_serial: str = ""
     certificate_authorities: tuple[str, ...] = ()
+    clock_offset: float | None = None
     figures: Figures = field(default_factory=Figures)
     error: str = ""
 

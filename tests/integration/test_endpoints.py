@@ -243,10 +243,22 @@ def test_metrics_say_what_is_so(used: Cluster, pages: dict[str, Page]) -> None:
         assert page.value("files") == FILES
         assert page.value("bytes") == 3 * LARGE + len("a plan") + 3 * len("local")
         assert page.value("pending_content") == 0
+        assert page.value("pending_content_age_seconds") == 0
         assert page.value("applied_index") == pages["node1"].value("applied_index")
         assert time.time() - page.value("last_replication_timestamp_seconds") < 300
         assert page.value("build_info", node=node_id) == 1
     assert sum(page.value("batch_changes_count") for page in pages.values()) > 0
+
+
+def test_every_node_compares_the_clocks_of_the_others_with_its_own(used: Cluster) -> None:
+    def told(node: Node) -> dict[str, float]:
+        family = Page(node).families["pickbox_clock_offset_seconds"]
+        return {sample.labels["peer"]: sample.value for sample in family.samples}
+
+    for node in used:
+        others = set(NODES) - {node.node_id}
+        wait_until(lambda node=node, others=others: told(node).keys() == others, "all are compared")
+        assert max(map(abs, told(node).values())) < 1, "they are on one machine"
 
 
 def test_what_one_node_sent_the_others_received(pages: dict[str, Page]) -> None:

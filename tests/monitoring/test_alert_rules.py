@@ -24,6 +24,7 @@ WATCHDOG = "PickboxWatchdog"
 ALERTS = re.findall(r"- alert: (\w+)", TEMPLATE)
 RECORDS = re.findall(r"- record: (\S+)", TEMPLATE)
 CASES = sorted(Path("tests/monitoring/rules").glob("*.yml"))
+SHORT_CERTIFICATES = Path("tests/monitoring/rules_of_short_certificates.yml")
 RUNBOOK = Path("docs/operations/alerts.md")
 REPOSITORY = yaml.safe_load((COLLECTION / "galaxy.yml").read_text())["repository"]
 
@@ -83,6 +84,31 @@ def test_rules_do_what_the_cases_say(written: Path, path: Path) -> None:
     copy = written / "prometheus" / f"{path.stem}-cases.yml"
     copy.write_text(path.read_text())
     run("promtool", "test", "rules", copy)
+
+
+def test_a_certificate_is_told_of_only_when_a_deployment_would_have_renewed_it(
+    tmp_path: Path,
+) -> None:
+    """Also a short one, and though nodes differ in it."""
+    monitoring = Monitoring(
+        tmp_path,
+        {"node1": (8001, 9001, 6001, 7001), "node2": (8002, 9002, 6002, 7002)},
+        node_variables={
+            "pickbox_certificates_node_days": "{{ 12 if pickbox_port == 8002 else 60 }}"
+        },
+        variables={"pickbox_alertmanager_webhook_url": "http://127.0.0.1:1/"},
+    )
+    monitoring.set_up()
+    cases = monitoring.prometheus / SHORT_CERTIFICATES.name
+    cases.write_text(SHORT_CERTIFICATES.read_text())
+    run("promtool", "test", "rules", cases)
+
+
+def test_the_rules_know_for_how_long_a_certificate_is_valid() -> None:
+    defaults = yaml.safe_load((COLLECTION / "roles/certificates/defaults/main.yml").read_text())
+    taken = (COLLECTION / "roles/prometheus/vars/main.yml").read_text()
+    days = defaults["pickbox_certificates_node_days"]
+    assert f"attribute='pickbox_certificates_node_days', default={days})" in taken
 
 
 @pytest.mark.parametrize("alert", ALERTS)

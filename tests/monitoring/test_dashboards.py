@@ -21,7 +21,7 @@ OF_PROMETHEUS = re.compile(r"up|ALERTS|scrape_duration_seconds|(?:prometheus|ale
 """What Prometheus and Alertmanager say themselves; that they do is seen with real ones."""
 
 WORDS = {"sum", "max", "min", "count", "by", "on", "or", "rate", "increase", "changes", "floor"}
-WORDS |= {"time", "vector", "histogram_quantile"}
+WORDS |= {"abs", "time", "vector", "histogram_quantile"}
 
 
 def names_in(expression: str) -> set[str]:

@@ -8,6 +8,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ from authority import DECADE, Authority, tls_settings
 from cli_node import running_node
 from cli_run import Ran, environment, pickbox_command
 
+from pickbox.cli import probe
+from pickbox.settings import Settings
 from pickbox.storage.catalog import Catalog
 
 if TYPE_CHECKING:
@@ -130,8 +133,93 @@ def test_good_settings_with_free_ports_pass(config: Config) -> None:
 def test_a_probe_asks_the_node_that_its_settings_describe(node: Node, config: Config) -> None:
     settings = {**SECRETS, "PICKBOX_CONFIG": str(config.file)}
     assert pickbox_command("doctor", "--probe", env=settings) == Ran(1, b"", "")
-    settings["PICKBOX_MONITOR_PORT"] = node.monitor_url.rpartition(":")[2]
+    settings["PICKBOX_MONITOR_PORT"] = port_of(node)
     assert pickbox_command("doctor", "--probe", env=settings) == Ran(0, b"", "")
+    node.draining = True
+    assert pickbox_command("doctor", "--probe", env=settings) == Ran(1, b"", "")
+
+
+def port_of(node: Node) -> str:
+    return node.monitor_url.rpartition(":")[2]
+
+
+@pytest.fixture
+def probed(node: Node, tmp_path: Path) -> dict[str, str]:
+    """The environment of a container in which `node` runs."""
+    file = tmp_path / "node.toml"
+    file.write_text(f'host = "0.0.0.0"\nmonitor_port = {port_of(node)}\n')
+    return {"PICKBOX_CONFIG": str(file)}
+
+
+def test_a_probe_finds_the_node_of_a_file_however_it_is_asked(probed: dict[str, str]) -> None:
+    assert pickbox_command("doctor", "--probe", env=probed) == Ran(0, b"", "")
+    named = ("--config", probed["PICKBOX_CONFIG"])
+    assert pickbox_command("doctor", "--probe", *named) == Ran(0, b"", "")
+    assert pickbox_command("--timeout", "3", "doctor", *named, "--probe") == Ran(0, b"", "")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"PICKBOX_CONFIG": "/nowhere/node.toml"},
+        {"PICKBOX_CONFIG": __file__},
+        {"PICKBOX_MONITOR_PORT": "eighty"},
+        {"PICKBOX_HOST": "no host"},
+    ],
+)
+def test_a_probe_of_settings_that_no_node_has_fails_in_silence(
+    probed: dict[str, str], settings: dict[str, str]
+) -> None:
+    ran = pickbox_command("doctor", "--probe", env={**probed, **settings})
+    assert ran == Ran(1, b"", "")
+
+
+@pytest.mark.parametrize("host", ["::", "::1"])
+def test_a_probe_finds_a_node_that_listens_on_ipv6(tmp_path: Path, host: str) -> None:
+    with ipv6_node() as port:
+        file = tmp_path / "node.toml"
+        file.write_text(f'host = "{host}"\n')
+        settings = {"PICKBOX_CONFIG": str(file), "pickbox_monitor_port": str(port)}
+        assert pickbox_command("doctor", "--probe", env=settings) == Ran(0, b"", "")
+
+
+@contextlib.contextmanager
+def ipv6_node() -> Iterator[int]:
+    """The port of something that says that it is ready, once."""
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as listener:
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        yield listener.getsockname()[1]
+        thread.join(30)
+
+
+def test_a_probe_takes_for_granted_what_the_settings_do() -> None:
+    for name, default in (("host", probe._HOST), ("monitor_port", probe._MONITOR_PORT)):
+        assert Settings.model_fields[name].default == default
+
+
+def test_a_probe_loads_neither_the_command_line_nor_the_settings(probed: dict[str, str]) -> None:
+    program = (
+        "import runpy, sys\n"
+        "sys.argv[1:] = ['doctor', '--probe']\n"
+        "try: runpy.run_module('pickbox', run_name='__main__')\n"
+        "except SystemExit: print(*sys.modules)\n"
+    )
+    command = [sys.executable, "-c", program]
+    variables = {**environment(), **probed}
+    ran = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+    loaded = set(ran.stdout.split())
+    assert "pickbox.cli.probe" in loaded, ran.stderr
+    ours = {name for name in loaded if name.startswith("pickbox.")}
+    assert ours <= {"pickbox.__main__", "pickbox.cli", "pickbox.cli.probe"}
+    assert not loaded & {"click", "pydantic", "urllib3", "rich", "asyncio"}
 
 
 def test_a_certificate_that_ends_soon_is_a_warning_and_a_bad_one_a_failure(config: Config) -> None:

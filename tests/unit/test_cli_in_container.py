@@ -9,14 +9,14 @@ import sys
 from cli_run import environment
 
 STARTING = """
-import os, signal, pickbox.cli
+import os, signal, pickbox.cli, pickbox.cli.app
 
 def start(**_):
     print("starting", flush=True)
     signal.pause()
 
 os.getpid = lambda: {pid}
-pickbox.cli.app = start
+pickbox.cli.app.app = start
 pickbox.cli.main()
 """
 

@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 import pickbox
 from pickbox.observability import Metrics
 from pickbox.seams import ConsensusStatus
+from pickbox.status import NodeStatus
 
 if TYPE_CHECKING:
     from pickbox.watcher.metrics import WatcherMetrics
@@ -154,6 +155,16 @@ def test_a_peer_that_is_no_longer_followed_has_no_lag() -> None:
     assert value(metrics, "pickbox_is_leader") == 0
     assert value(metrics, "pickbox_lag_entries", peer="node2") is None
     assert value(metrics, "pickbox_lag_entries", peer="node1") == 0
+
+
+def test_clocks_are_told_of_peers_that_tell_the_time() -> None:
+    metrics = Metrics("node1")
+    peer = NodeStatus("node2", reachable=True, clock_offset=-119.5)
+    metrics.set_clocks([NodeStatus("node1", reachable=True), peer])
+    assert value(metrics, "pickbox_clock_offset_seconds", peer="node2") == -119.5
+    assert value(metrics, "pickbox_clock_offset_seconds", peer="node1") is None
+    metrics.set_clocks([NodeStatus("node2", reachable=False)])
+    assert value(metrics, "pickbox_clock_offset_seconds", peer="node2") is None
 
 
 def test_figures_are_what_was_counted_and_what_the_process_uses() -> None:

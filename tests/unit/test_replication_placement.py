@@ -6,10 +6,12 @@ import os
 import resource
 import signal
 import threading
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from transport_nodes import eventually
 
 from pickbox.changes import Entry, Kind, OnStale, Put, Submission
 from pickbox.replication.content import LocalContent
@@ -97,6 +99,11 @@ class Here:
         )
         if content:
             self.inline.put(digest_bytes(content), content)
+
+    def agree_on_file_without_content(self, path: bytes) -> None:
+        """A file whose content is its path, which somebody else has."""
+        digest = digest_bytes(path)
+        self.agree(Entry(path, Kind.FILE, len(path), 0o640, OLD_TIME, digest, b"", 0, "node2"))
 
     def agree_on_directory(self, path: bytes, mode: int = 0o755) -> None:
         self.agree(Entry(path, Kind.DIRECTORY, 0, mode, 0, b"", b"", 0, "node2"))
@@ -386,6 +393,18 @@ class NoCounts:
     def transferred(self, direction: str, peer: str, count: int) -> None: ...
 
 
+def placer_of(here: Here) -> Placer:
+    """A placer that has no peer to ask for content."""
+    return Placer(
+        here.steps,
+        here.catalog,
+        Fetcher({}, here.staging, here.content, here.disk, NoCounts()),
+        sources=lambda entry: (),
+        blocked=lambda: "",
+        metrics=NoCounts(),
+    )
+
+
 def test_a_directory_that_somebody_removed_is_looked_at_and_not_what_was_to_go_into_it(
     here: Here,
 ) -> None:
@@ -394,15 +413,7 @@ def test_a_directory_that_somebody_removed_is_looked_at_and_not_what_was_to_go_i
     here.place(b"d")
     (here.files / "d").rmdir()
     here.agree_on_file(b"d/f", b"content")
-    disk = DiskGuard(bytes(here.files), 0)
-    placer = Placer(
-        here.steps,
-        here.catalog,
-        Fetcher({}, here.staging, here.content, disk, NoCounts()),
-        sources=lambda entry: (),
-        blocked=lambda: "",
-        metrics=NoCounts(),
-    )
+    placer = placer_of(here)
     marks = Marks()
     placer.start(marks)
     try:
@@ -411,6 +422,30 @@ def test_a_directory_that_somebody_removed_is_looked_at_and_not_what_was_to_go_i
     finally:
         placer.stop()
     assert set(marks.paths) == {b"d"}
+
+
+def test_the_longest_wait_is_that_of_the_file_whose_content_is_missing_longest(here: Here) -> None:
+    placer = placer_of(here)
+    placer.start(Marks())
+    try:
+        assert (placer.pending, placer.pending_seconds) == (0, 0)
+        for path in (b"first", b"second"):
+            here.agree_on_file_without_content(path)
+            asked = time.monotonic()
+            placer.request([path])
+            eventually(lambda: placer.pending == here.index - 1)
+        eventually(lambda: placer.pending_seconds > 0.2)  # through some tries
+        assert placer.pending_seconds > time.monotonic() - asked
+
+        here.inline.put(digest_bytes(b"first"), b"first")
+        eventually(lambda: placer.pending == 1)
+        assert 0 < placer.pending_seconds <= time.monotonic() - asked
+
+        here.inline.put(digest_bytes(b"second"), b"second")
+        eventually(lambda: placer.pending == 0)
+        assert placer.pending_seconds == 0
+    finally:
+        placer.stop()
 
 
 def test_content_that_was_damaged_here_is_not_taken_for_content(here: Here) -> None:

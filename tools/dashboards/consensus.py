@@ -151,18 +151,25 @@ def _links() -> list[Panel]:
                 "{{node}} to {{peer}}",
             ),
             unit="Bps",
-        ),
+        ).span(6),
         graph(
             "Links made anew",
             "Links to a peer that took the place of one before.",
             query(
                 increase("pickbox_peer_reconnects_total", by="node, peer"), "{{node}} to {{peer}}"
             ),
-        ),
+        ).span(6),
         graph(
             "Connections refused",
             "Connections that were not let in: a certificate, another cluster, a removed node.",
             query(or_zero(refused), "{{node}} {{cause}}"),
             unit="cps",
-        ),
+        ).span(6),
+        graph(
+            "Clocks",
+            "How far each peer's clock is from a node's own. Times of replication are that wrong.",
+            query(f"abs(pickbox_clock_offset_seconds{{{CLUSTER}}})", "{{node}} and {{peer}}"),
+            unit="s",
+            bad=2,
+        ).span(6),
     ]

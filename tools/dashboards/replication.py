@@ -43,7 +43,7 @@ def _durations() -> list[Panel]:
     return [
         heat(
             "From a change to its being applied",
-            "From a change being taken in on some node to its being applied on another.",
+            "From being taken in on some node to being applied on another, by the clocks of both.",
             buckets(spread),
         ),
         graph(
@@ -63,17 +63,24 @@ def _durations() -> list[Panel]:
             "From changes being proposed to their outcome, as the node that proposes sees it.",
             query(quantile(0.99, "pickbox_commit_duration_seconds")),
             unit="s",
-        ),
+        ).span(6),
         graph(
             "Changes in a command",
             "How many changes share one entry of the log, on average.",
             query(mean("pickbox_batch_changes")),
-        ),
+        ).span(6),
         graph(
             "Content that is not there yet",
             "Committed files whose content the node still fetches.",
             query(f"pickbox_pending_content{{{CLUSTER}}}"),
-        ),
+        ).span(6),
+        graph(
+            "Longest wait for content",
+            "For how long the file among them that has waited longest has had no content.",
+            query(f"pickbox_pending_content_age_seconds{{{CLUSTER}}}"),
+            unit="s",
+            bad=900,
+        ).span(6),
     ]
 
 

@@ -11,13 +11,11 @@ from pickbox.cli import endpoints, machine, render
 from pickbox.cli.failures import ExitCode, Failure
 from pickbox.cli.findings import Finding, Level, show
 from pickbox.cli.lazy import LazyGroup
+from pickbox.cli.probe import PROBE_TIMEOUT, node_is_ready
 from pickbox.cli.session import Session, pass_session, shared_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-PROBE_TIMEOUT = 5.0
-"""Seconds; a health check must not pile up behind a node that hangs."""
 
 
 @click.group(
@@ -52,9 +50,9 @@ def doctor(session: Session, config: Path | None, probe: bool) -> None:
 
 def _is_ready(session: Session, config: Path | None) -> bool:
     session.options.timeout = min(session.options.timeout, PROBE_TIMEOUT)
+    if config is not None:
+        return node_is_ready(config, session.options.timeout)
     try:
-        if config is not None:
-            machine.aim(session, machine.settings_of(config))
         session.monitor.call("GET", "/ready")
     except Failure:
         return False

@@ -14,6 +14,7 @@ import psutil
 from pickbox import __version__
 from pickbox.cli.failures import ExitCode, Failure
 from pickbox.cli.findings import Finding, Level
+from pickbox.cli.probe import reachable_host
 from pickbox.levels import WrongRelease
 from pickbox.settings import Settings, SettingsError, load_settings
 from pickbox.storage.catalog_rows import refuse_newer_catalog
@@ -43,7 +44,9 @@ def settings_of(config: Path | None) -> Settings:
 
 def aim(session: Session, settings: Settings) -> None:
     """Point the session at the node that these settings describe."""
-    host = _reachable_host(settings.host)
+    host = reachable_host(settings.host)
+    if ":" in host:
+        host = f"[{host}]"
     options = session.options
     options.url = (f"http://{host}:{settings.dashboard_port}",)
     scheme = "https" if settings.admin_over_tls else "http"
@@ -51,14 +54,6 @@ def aim(session: Session, settings: Settings) -> None:
     options.monitor_url = f"http://{host}:{settings.monitor_port}"
     options.ca = options.ca or str(settings.tls_ca)
     options.token, options.token_file = settings.tokens[0], None
-
-
-def _reachable_host(host: str) -> str:
-    if host == "0.0.0.0":  # noqa: S104 - recognises it, binds nothing
-        return "127.0.0.1"
-    if host == "::":
-        return "[::1]"
-    return f"[{host}]" if ":" in host else host
 
 
 def directories(settings: Settings) -> list[Finding]:

@@ -8,6 +8,7 @@ certificate, and only members get this far (`pickbox.http.peer_server`).
 from __future__ import annotations
 
 import dataclasses
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -79,7 +80,7 @@ def peer_blueprint(peers: PeerService, control: NodeControl) -> Blueprint:
 
     @blueprint.get("/status")
     def status() -> dict[str, Any]:
-        return dataclasses.asdict(control.status())
+        return {**dataclasses.asdict(control.status()), "clock": time.time()}
 
     return blueprint
 

@@ -7,7 +7,6 @@ looks: see `Metrics.observe_on_scrape`.
 
 from __future__ import annotations
 
-import logging
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -23,22 +22,19 @@ from prometheus_client import (
     ProcessCollector,
     disable_created_metrics,
 )
-from prometheus_client.registry import Collector
 
 from pickbox import __version__
 from pickbox.levels import LEVEL
+from pickbox.observability.before_scrape import BeforeScrape
 from pickbox.observability.totals import histogram_totals, lacking, raise_to, total
 from pickbox.status import Figures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from prometheus_client.metrics_core import Metric
-
     from pickbox.consensus.transport import TransportCounts
     from pickbox.seams import ConsensusStatus, LogFigures
-
-log = logging.getLogger(__name__)
+    from pickbox.status import NodeStatus
 
 _REPLICATION_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 _COMMIT_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -58,7 +54,7 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.node_id = node_id
         self.registry = CollectorRegistry()
-        self._before_scrape = _BeforeScrape()
+        self._before_scrape = BeforeScrape()
         # First, so that its callbacks run before any gauge is read.
         self.registry.register(self._before_scrape)
         self._process = psutil.Process()
@@ -101,7 +97,8 @@ class Metrics:
         )
         self.replication_duration = self._histogram(
             "replication_duration_seconds",
-            "From a change being taken in on some node to its being applied on this one.",
+            "From a change being taken in on some node to its being applied on this one, by the "
+            "clocks of both: see pickbox_clock_offset_seconds.",
             _REPLICATION_BUCKETS,
         )
         self.last_replication = self._gauge(
@@ -110,6 +107,11 @@ class Metrics:
         self.conflicts = self._counter("conflicts", "Conflict copies that were made.")
         self.pending_content = self._gauge(
             "pending_content", "Committed files whose content is not on this node yet."
+        )
+        self.pending_content_age = self._gauge(
+            "pending_content_age_seconds",
+            "For how long the file of pickbox_pending_content that waits longest has had "
+            "no content, since the node's start; 0 if there is none.",
         )
         self.queue_depth = self._gauge("queue_depth", "Items waiting, by queue.", ("queue",))
 
@@ -181,6 +183,12 @@ class Metrics:
         )
         self.certificate_expiry = self._gauge(
             "certificate_expiry_timestamp_seconds", "When this node's certificate ends."
+        )
+        self.clock_offset = self._gauge(
+            "clock_offset_seconds",
+            "Seconds that a peer's clock is ahead of this node's, to within half the time that the "
+            "peer took to tell it; none for a peer that does not answer.",
+            ("peer",),
         )
 
     def _add_folder(self) -> None:
@@ -276,6 +284,13 @@ class Metrics:
         for cause, count in counts.turned_away.items():
             raise_to(self.refused_by_peers.labels(cause), count)
 
+    def set_clocks(self, nodes: Iterable[NodeStatus]) -> None:
+        """Say how the clocks of those `nodes` differ that told the time."""
+        self.clock_offset.clear()
+        for node in nodes:
+            if node.clock_offset is not None:
+                self.clock_offset.labels(peer=node.node_id).set(node.clock_offset)
+
     def set_log(self, figures: LogFigures) -> None:
         """Bring the counters of the log up to what it has counted since the node's start."""
         self.leader_changes.inc(lacking(self.leader_changes, figures.leader_changes))
@@ -361,21 +376,3 @@ class Metrics:
             threads=threads,
             uptime_seconds=time.monotonic() - self._started,
         )
-
-
-class _BeforeScrape(Collector):
-    """Yields no metric of its own: runs callbacks that bring others up to date."""
-
-    def __init__(self) -> None:
-        self.callbacks: list[Callable[[], None]] = []
-
-    def describe(self) -> Iterable[Metric]:
-        return ()
-
-    def collect(self) -> Iterable[Metric]:
-        for callback in self.callbacks:
-            try:
-                callback()
-            except Exception:
-                log.exception("metrics_callback_failed")
-        return ()

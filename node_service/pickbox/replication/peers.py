@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 import msgpack
@@ -151,14 +152,19 @@ class Peer:
         Raises:
             PeerError: it did not answer.
         """
+        asked = time.time()
         try:
             response = self._pool.request("GET", f"{PREFIX}/status", timeout=timeout)
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise PeerError(self._why(error)) from error
         if response.status != 200:
             raise PeerError(f"{self.node_id} answered {response.status}")
+        halfway = (asked + time.time()) / 2
         try:
-            return _status_of(json.loads(response.data))
+            document = json.loads(response.data)
+            return dataclasses.replace(
+                _status_of(document), clock_offset=_offset(document.get("clock"), halfway)
+            )
         except (ValueError, TypeError, KeyError) as error:
             raise PeerError(f"{self.node_id} answered something else: {error}") from error
 
@@ -249,6 +255,11 @@ def _refusal(answer: bytes) -> ChangeRefused:
     problem = json.loads(answer)
     early = str(problem["type"]).endswith(ChangeTooEarly.type)
     return (ChangeTooEarly if early else ChangeRefused)(str(problem["detail"]), field="node_id")
+
+
+def _offset(clock: float | None, now: float) -> float | None:
+    """How far `clock` is ahead of `now`; None for a peer whose release does not tell it."""
+    return None if clock is None else round(float(clock) - now, 3)
 
 
 def _status_of(document: dict[str, Any]) -> NodeStatus:

@@ -71,7 +71,7 @@ class Placer:
         self._due: dict[bytes, float] = {}
         self._retries: dict[bytes, int] = {}
         self._fetching: set[bytes] = set()
-        self._pending: set[bytes] = set()
+        self._pending: dict[bytes, float] = {}  # since when
         self._working = False
         self._stopping = False
         self._pool = ThreadPoolExecutor(_FETCHERS, thread_name_prefix="fetch")
@@ -113,6 +113,16 @@ class Placer:
         """How many entries are committed while this node lacks their content."""
         with self._changed:
             return len(self._pending)
+
+    @property
+    def pending_seconds(self) -> float:
+        """For how long the one of them was missing that has been for longest; 0 if there is none.
+
+        Versions of one path count together: a file that changes faster than it comes never comes.
+        """
+        with self._changed:
+            now = time.monotonic()
+            return now - min(self._pending.values(), default=now)
 
     def idle(self) -> bool:
         """Whether the folder has everything that was asked for."""
@@ -238,13 +248,13 @@ class Placer:
     def _forget_trouble(self, path: bytes) -> None:
         with self._changed:
             self._retries.pop(path, None)
-            self._pending.discard(path)
+            self._pending.pop(path, None)
 
     # -- content that is still elsewhere ----------------------------------------------------
 
     def _fetch(self, entry: Entry) -> None:
         with self._changed:
-            self._pending.add(entry.path)
+            self._pending.setdefault(entry.path, time.monotonic())
             if self._stopping or entry.path in self._fetching:
                 return
             self._fetching.add(entry.path)
