@@ -4,7 +4,9 @@ import { clock, moment } from "./format.js";
 import { make, part, tone } from "./page.js";
 import { visible } from "./paths.js";
 
-const SHOWN = 60;
+const FILES_CHANGED = "files_changed";
+const SHOWN = 60; // those about files not counted
+const SHOWN_OF_FILES = 20; // so that a busy folder does not push the others out
 const TONES = {
   leader_lost: "bad",
   quorum_lost: "bad",
@@ -33,13 +35,16 @@ export function showEvents(events) {
   const list = part("events");
   list.querySelector(".empty")?.remove();
   for (const event of fresh) list.insertBefore(item(event), later(list, event));
-  while (list.childElementCount > SHOWN) list.lastElementChild.remove();
+  const isOfFiles = ({ dataset }) => dataset.kind === FILES_CHANGED;
+  const items = [...list.children];
+  for (const old of items.filter(isOfFiles).slice(SHOWN_OF_FILES)) old.remove();
+  for (const old of items.filter((each) => !isOfFiles(each)).slice(SHOWN)) old.remove();
   return fresh;
 }
 
 function isNew(event) {
-  if (seen.has(event.id)) return false;
-  const known = toldByAnother(event);
+  const known = seen.has(event.id) || toldByAnother(event);
+  seen.delete(event.id); // what is told again and again is not the oldest that is forgotten
   seen.set(event.id, event);
   if (seen.size > KNOWN) seen.delete(seen.keys().next().value);
   return !known;
@@ -59,7 +64,7 @@ function toldByAnother(event) {
 
 // Nodes count changed files at different moments, hence in different numbers.
 function isSame(one, other) {
-  if (one.kind !== "files_changed") return one.text === other.text;
+  if (one.kind !== FILES_CHANGED) return one.text === other.text;
   return one.paths.some((path) => other.paths.includes(path));
 }
 
