@@ -11,6 +11,8 @@ from playwright.sync_api import expect
 from proxy import keeping_the_stream
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cluster import Node
     from playwright.sync_api import Request, Route
 
@@ -215,6 +217,46 @@ def test_an_upload_shows_how_far_it_is_and_can_be_cancelled(
         expect(page.page.get_by_role("button", name="Upload files")).to_be_focused()
     page.page.unroute(FILES)
     assert cluster["node1"].get("waits.bin").status == 404
+
+
+def test_an_upload_to_a_machine_without_power_gives_way_to_the_next(
+    cluster: Cluster, open_dashboard: Opener, tmp_path: Path
+) -> None:
+    large = tmp_path / "stalled.bin"
+    large.write_bytes(bytes(40 << 20))
+    page = open_dashboard(cluster["node1"], unwell=True, viewport=WIDE)
+    page.page.clock.install()
+    cluster["node1"].pause()
+    stalled = page.upload_from(large)
+    following = page.upload("next.txt", b"next")
+    expect(stalled).to_contain_text("% of 40 MiB")
+    page.page.clock.run_for(55_000)
+    expect(following).to_contain_text("waits")
+    page.page.clock.run_for(10_000)
+    expect(stalled).to_contain_text("nothing more went out for a minute")
+    expect(following).not_to_contain_text("waits")
+    cluster["node1"].resume()
+    expect(following).to_contain_text("stored")
+    stalled.get_by_role("button", name="Try again").click()
+    expect(stalled).to_contain_text("stored", timeout=30_000)
+
+
+def test_an_upload_that_was_sent_and_is_not_answered_is_given_up_in_the_end(
+    cluster: Cluster, open_dashboard: Opener
+) -> None:
+    page = open_dashboard(cluster["node1"], unwell=True, viewport=WIDE)
+    page.page.clock.install()
+    cluster["node1"].pause()
+    upload = page.upload("unanswered.txt", b"sent")
+    expect(upload).to_contain_text("sent; is being stored")
+    page.page.clock.run_for(280_000)
+    expect(upload).to_contain_text("sent; is being stored")
+    page.page.clock.run_for(30_000)
+    expect(upload).to_contain_text("has not answered for minutes")
+    cluster["node1"].resume()
+    upload.get_by_role("button", name="Try again").click()
+    expect(upload).to_contain_text("stored")
+    assert cluster["node2"].get("unanswered.txt").data == b"sent"
 
 
 def test_a_file_that_is_too_large_is_not_even_sent(
