@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from cluster import wait_until
 from playwright.sync_api import expect
 
 if TYPE_CHECKING:
@@ -57,3 +58,31 @@ def test_an_event_that_is_told_again_after_thousands_is_shown_once(
     told_again = [event for each in changed for event in (kept, each)]
     page.page.evaluate(TELL, told_again)
     expect(page.event("node_down")).to_have_count(1)
+
+
+OPEN_FOR_A_WHILE = """
+() => {
+  const [loaded] = performance.getEntriesByType("navigation");
+  return performance.now() - loaded.domContentLoadedEventEnd > 3000;
+}
+"""
+
+
+def test_changed_files_are_not_read_out_and_what_happens_to_nodes_is(
+    cluster: Cluster, open_dashboard: Opener
+) -> None:
+    drained = cluster.followers()[0]
+    page = open_dashboard(cluster.leader(), viewport=WIDE)
+    expect(page.page.get_by_role("log")).to_have_attribute("aria-live", "off")
+    read_out = page.page.locator("#events-said")
+    assert cluster["node1"].put("silent.txt", b"x").status == 201
+    expect(page.event("files_changed").first).to_contain_text("silent.txt")
+    wait_until(lambda: page.page.evaluate(OPEN_FOR_A_WHILE), "the page is open for a while")
+    expect(read_out).to_have_text("")
+    assert drained.admin_request("POST", "/api/v1/drain").status == 200
+    expect(read_out).to_contain_text(f"{drained.node_id} is draining")
+    assert drained.admin_request("DELETE", "/api/v1/drain").status == 200
+    expect(read_out).to_contain_text(f"{drained.node_id} is in service again")
+    assert cluster["node1"].put("silent too.txt", b"x").status == 201
+    expect(page.event("files_changed").first).to_contain_text("silent too.txt")
+    expect(read_out).to_contain_text(f"{drained.node_id} is in service again")

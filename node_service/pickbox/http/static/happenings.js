@@ -26,6 +26,13 @@ const TONES = {
 const KNOWN = 2000;
 const SAME_SECONDS = 10; // apart, two nodes notice the same thing
 
+// What is told while the page opens happened before, and what is told in one go is read out in one.
+const OPENING_MS = 3000;
+const GATHERED_MS = 300;
+const READ_OUT = 3;
+const opened = performance.now();
+let unread = []; // sentences
+
 const seen = new Map(); // id -> event
 
 // Shows those of `events` (oldest first) that are new; returns them.
@@ -35,11 +42,25 @@ export function showEvents(events) {
   const list = part("events");
   list.querySelector(".empty")?.remove();
   for (const event of fresh) list.insertBefore(item(event), later(list, event));
+  readOut(fresh.filter(({ kind }) => kind !== FILES_CHANGED));
   const isOfFiles = ({ dataset }) => dataset.kind === FILES_CHANGED;
   const items = [...list.children];
   for (const old of items.filter(isOfFiles).slice(SHOWN_OF_FILES)) old.remove();
   for (const old of items.filter((each) => !isOfFiles(each)).slice(SHOWN)) old.remove();
   return fresh;
+}
+
+// Of a busy folder nobody wants to hear every five seconds: the list itself is silent.
+function readOut(events) {
+  if (events.length === 0 || performance.now() - opened < OPENING_MS) return;
+  if (unread.length === 0) setTimeout(sayUnread, GATHERED_MS);
+  unread.push(...events.map(({ text, paths }) => [text, ...paths.map(visible)].join(" ")));
+}
+
+// As a new element, or what is said a second time would not be read out.
+function sayUnread() {
+  part("events-said").replaceChildren(make("span", "", unread.slice(-READ_OUT).join(" ")));
+  unread = [];
 }
 
 function isNew(event) {
