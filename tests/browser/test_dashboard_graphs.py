@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from cluster import wait_until
-from legibility import is_drawn
+from legibility import is_drawn, too_wide
 from playwright.sync_api import expect
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cluster import Cluster
     from dashboard import Dashboard
     from playwright.sync_api import Locator, Request, Route
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.cluster
 
 WIDE = {"width": 1280, "height": 900}
+NARROW = {"width": 320, "height": 640}
 SECONDS = 5
 SHOWN = 900 // SECONDS
 """Samples between both ends of the range that is shown first."""
@@ -175,3 +178,45 @@ def test_no_line_leads_through_time_of_which_nothing_is_known(
     for begin in (0.05, 0.1, 0.15, 0.2, 0.25):
         assert is_drawn(graph, begin, begin + 0.04), "what is between two replications is known"
     assert not is_drawn(graph, 0.36, 0.64)
+
+
+DASHES_OF_KEYS = """
+(keys) => keys.map((key) => {
+  const { borderTopStyle, backgroundImage } = getComputedStyle(key);
+  return borderTopStyle === "none" ? backgroundImage.split("(")[0] : borderTopStyle;
+})
+"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_eight_nodes_of_long_names_have_keys_like_their_lines_and_room_on_a_narrow_screen(
+    cluster: Cluster, open_dashboard: Opener, pictures: Path, scheme: str
+) -> None:
+    node = cluster["node1"]
+    dashboard = open_dashboard(node, viewport=NARROW, color_scheme=scheme)
+    figures = node.request("GET", "/api/history").json()["nodes"][node.node_id]
+    now = time.time()
+    times = [now - SECONDS * n for n in range(SHOWN, 0, -1)]
+    nodes = {
+        f"node{'n' * 27}{number}": {
+            name: [1e6 * (1 + number + n % 20) for n in range(SHOWN)] for name in figures
+        }
+        for number in range(8)
+    }
+
+    def answer(route: Route) -> None:
+        route.fulfill(json={"seconds": SECONDS, "times": times, "nodes": nodes})
+
+    page = dashboard.page
+    page.route("**/api/events/stream", lambda route: route.fulfill(status=204))
+    page.route("**/api/history*", answer)
+    page.reload()
+    keys = dashboard.graph("Memory").locator(".key")
+    expect(keys).to_have_count(8)
+    dashes = ["solid", "dashed", "dotted", "linear-gradient"]
+    assert keys.evaluate_all(DASHES_OF_KEYS) == [*dashes, *dashes]
+    assert too_wide(page) == []
+    pictures.mkdir(exist_ok=True)
+    for size, kind in ((NARROW, "narrow"), (WIDE, "wide")):
+        page.set_viewport_size(size)
+        dashboard.graph("Memory").screenshot(path=pictures / f"dashboard-keys-{kind}-{scheme}.png")
