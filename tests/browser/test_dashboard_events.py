@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import TYPE_CHECKING
 
 import pytest
@@ -58,6 +59,23 @@ def test_an_event_that_is_told_again_after_thousands_is_shown_once(
     told_again = [event for each in changed for event in (kept, each)]
     page.page.evaluate(TELL, told_again)
     expect(page.event("node_down")).to_have_count(1)
+
+
+def test_an_event_has_a_date_once_it_is_not_of_today(
+    cluster: Cluster, open_dashboard: Opener
+) -> None:
+    dashboard = open_dashboard(cluster["node1"], viewport=WIDE, timezone_id="UTC", locale="en-US")
+    page = dashboard.page
+    evening = dt.datetime(2030, 5, 6, 23, 57, tzinfo=dt.UTC)
+    page.clock.install(time=evening)
+    page.reload()
+    happened = {"kind": "leader_lost", "timestamp": evening.timestamp(), "text": "It happened."}
+    page.evaluate(TELL, [happened])
+    time = dashboard.event("leader_lost").filter(has_text="It happened.").locator("time")
+    expect(time).to_contain_text("11:57")
+    expect(time).not_to_contain_text("2030")
+    page.clock.run_for(5 * 60_000)
+    expect(time).to_contain_text("May 6, 2030")
 
 
 OPEN_FOR_A_WHILE = """

@@ -1,7 +1,7 @@
 // What happened: the node's events, newest first.
 
 import { clock, moment } from "./format.js";
-import { make, part, tone } from "./page.js";
+import { make, part, tone, write } from "./page.js";
 import { visible } from "./paths.js";
 
 const FILES_CHANGED = "files_changed";
@@ -34,6 +34,8 @@ const opened = performance.now();
 let unread = []; // sentences
 
 const seen = new Map(); // id -> event
+
+setInterval(keepTimes, 60000);
 
 // Shows those of `events` (oldest first) that are new; returns them.
 export function showEvents(events) {
@@ -98,10 +100,20 @@ function later(list, event) {
   return [...list.children].find((other) => Number(other.dataset.at) <= event.timestamp) ?? null;
 }
 
+function timeInWords(at) {
+  return at.toDateString() === new Date().toDateString() ? clock(at) : moment(at);
+}
+
+// In a page that stays open, what is of today is of yesterday once.
+function keepTimes() {
+  for (const time of part("events").querySelectorAll("time")) {
+    write(time, timeInWords(new Date(time.dateTime)));
+  }
+}
+
 function item(event) {
   const at = new Date(1000 * event.timestamp);
-  const today = at.toDateString() === new Date().toDateString();
-  const time = make("time", "", today ? clock(at) : moment(at));
+  const time = make("time", "", timeInWords(at));
   time.dateTime = at.toISOString();
   const said = make("p", "", event.text);
   const element = make("li", "", time, said);
