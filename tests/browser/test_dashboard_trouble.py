@@ -164,8 +164,13 @@ def test_more_of_many_files_is_shown_and_stays_while_the_folder_changes(
     page.row("many/").get_by_role("button").click()
     status = page.page.locator("#files-status")
     expect(status).to_have_text("100 entries, and more")
+    asked: list[str] = []
+    page.page.on("request", lambda request: asked.append(request.url))
     page.page.get_by_role("button", name="Show more").click()
     expect(status).to_have_text("103 entries")
+    listings = [url for url in asked if "/files?" in url]
+    assert len(listings) == 1, "what is known is not read again"
+    assert "cursor=" in listings[0]
     first_new = page.row("100").get_by_role("link")
     expect(first_new).to_be_focused()
     page.row("100").evaluate("(row) => { row.keptByTheTest = true; }")
@@ -174,6 +179,33 @@ def test_more_of_many_files_is_shown_and_stays_while_the_folder_changes(
     expect(status).to_have_text("104 entries")
     expect(first_new).to_be_focused()
     assert page.row("100").evaluate("(row) => row.keptByTheTest"), "the row is another one"
+
+
+def test_a_file_far_down_is_reached_by_how_its_name_begins(
+    cluster: Cluster, open_dashboard: Opener
+) -> None:
+    for number in range(103):
+        assert cluster["node1"].put(f"plenty/{number:03}", b"x").status == 201
+    for name in ("zebra.txt", "zürich.txt", "zoo/inside.txt"):
+        assert cluster["node1"].put(f"plenty/{quote(name)}", b"x").status == 201
+    dashboard = open_dashboard(cluster["node1"], viewport=WIDE)
+    page = dashboard.page
+    dashboard.row("plenty/").get_by_role("button").click()
+    letters, status = page.get_by_label("Names that begin with"), page.locator("#files-status")
+    expect(status).to_have_text("100 entries, and more")
+    letters.press_sequentially("z")
+    expect(status).to_have_text("3 entries with a name that begins with “z”")
+    expect(dashboard.row("zoo/")).to_have_count(1)
+    letters.press_sequentially("/ü")
+    expect(status).to_have_text("1 entry with a name that begins with “zü”")
+    letters.fill("1")
+    expect(status).to_have_text("3 entries with a name that begins with “1”")
+    letters.fill("nothing")
+    expect(status).to_have_text("Nothing is here with a name that begins with “nothing”.")
+    letters.fill("zo")
+    dashboard.row("zoo/").get_by_role("button").click()
+    expect(dashboard.row("inside.txt")).to_have_count(1)
+    expect(letters).to_have_value("")
 
 
 def test_an_upload_that_breaks_off_can_be_tried_again_and_is_done_once(
