@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from cluster import wait_until
@@ -115,11 +115,19 @@ class Dashboard:
 
     def upload(self, name: str, content: bytes) -> Locator:
         """Choose a file for upload; returns what is said of it."""
+        file = {"name": name, "mimeType": "application/octet-stream", "buffer": content}
+        self._choose([file])
+        return self.page.locator("#uploads li").filter(has_text=name).first
+
+    def upload_from(self, path: Path) -> Locator:
+        """Choose a file of the disk, which may be large."""
+        self._choose([path])
+        return self.page.locator("#uploads li").filter(has_text=path.name).first
+
+    def _choose(self, files: list[Any]) -> None:
         with self.page.expect_file_chooser() as chosen:
             self.page.get_by_role("button", name="Upload files").click()
-        file = {"name": name, "mimeType": "application/octet-stream", "buffer": content}
-        chosen.value.set_files(files=[file])
-        return self.page.locator("#uploads li").filter(has_text=name).first
+        chosen.value.set_files(files=files)
 
     def leaders(self) -> list[str]:
         """The nodes whose card says that they lead."""

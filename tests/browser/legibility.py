@@ -80,8 +80,8 @@ _LINE_CONTRAST = """
 }
 """
 
-# How many pixels of a canvas have about the colour of one of three nodes' lines: the lines of nodes
-# that do the same hide each other.
+# Where the pixels of a canvas are that have about the colour of one of three nodes' lines, in parts
+# of the width on which lines are drawn. The lines of nodes that do the same hide each other.
 _DRAWN = """
 (figure) => {
   const { width, height } = figure.querySelector("canvas");
@@ -97,9 +97,13 @@ _DRAWN = """
   const { data } = copy.getImageData(0, 0, width, height);
   const off = (i, wanted) =>
     [0, 1, 2].reduce((sum, part) => sum + Math.abs(data[i + part] - wanted[part]), 0);
-  let found = 0;
+  const box = figure.querySelector("canvas").getBoundingClientRect();
+  const over = figure.querySelector(".u-over").getBoundingClientRect();
+  const found = [];
   for (let i = 0; i < data.length; i += 4) {
-    if (data[i + 3] > 128 && colours.some((wanted) => off(i, wanted) < 60)) found += 1;
+    if (data[i + 3] < 128 || !colours.some((wanted) => off(i, wanted) < 60)) continue;
+    const x = (((i / 4) % width) * box.width) / width;
+    found.push((x + box.left - over.left) / over.width);
   }
   return found;
 }
@@ -136,8 +140,12 @@ def faint_lines(page: Page, least: float = 3.0) -> list[str]:
 
 def pixels_drawn(graph: Locator) -> int:
     """How many pixels of the nodes' lines there are in a graph."""
-    found: int = graph.evaluate(_DRAWN)
-    return found
+    return len(graph.evaluate(_DRAWN))
+
+
+def is_drawn(graph: Locator, begin: float, end: float) -> bool:
+    """Whether there is any line between two parts of a graph's width."""
+    return any(begin < x < end for x in graph.evaluate(_DRAWN))
 
 
 def too_wide(page: Page) -> list[str]:

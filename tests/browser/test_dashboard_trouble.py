@@ -11,6 +11,8 @@ from playwright.sync_api import expect
 from proxy import keeping_the_stream
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cluster import Node
     from playwright.sync_api import Request, Route
 
@@ -162,8 +164,13 @@ def test_more_of_many_files_is_shown_and_stays_while_the_folder_changes(
     page.row("many/").get_by_role("button").click()
     status = page.page.locator("#files-status")
     expect(status).to_have_text("100 entries, and more")
+    asked: list[str] = []
+    page.page.on("request", lambda request: asked.append(request.url))
     page.page.get_by_role("button", name="Show more").click()
     expect(status).to_have_text("103 entries")
+    listings = [url for url in asked if "/files?" in url]
+    assert len(listings) == 1, "what is known is not read again"
+    assert "cursor=" in listings[0]
     first_new = page.row("100").get_by_role("link")
     expect(first_new).to_be_focused()
     page.row("100").evaluate("(row) => { row.keptByTheTest = true; }")
@@ -172,6 +179,33 @@ def test_more_of_many_files_is_shown_and_stays_while_the_folder_changes(
     expect(status).to_have_text("104 entries")
     expect(first_new).to_be_focused()
     assert page.row("100").evaluate("(row) => row.keptByTheTest"), "the row is another one"
+
+
+def test_a_file_far_down_is_reached_by_how_its_name_begins(
+    cluster: Cluster, open_dashboard: Opener
+) -> None:
+    for number in range(103):
+        assert cluster["node1"].put(f"plenty/{number:03}", b"x").status == 201
+    for name in ("zebra.txt", "zürich.txt", "zoo/inside.txt"):
+        assert cluster["node1"].put(f"plenty/{quote(name)}", b"x").status == 201
+    dashboard = open_dashboard(cluster["node1"], viewport=WIDE)
+    page = dashboard.page
+    dashboard.row("plenty/").get_by_role("button").click()
+    letters, status = page.get_by_label("Names that begin with"), page.locator("#files-status")
+    expect(status).to_have_text("100 entries, and more")
+    letters.press_sequentially("z")
+    expect(status).to_have_text("3 entries with a name that begins with “z”")
+    expect(dashboard.row("zoo/")).to_have_count(1)
+    letters.press_sequentially("/ü")
+    expect(status).to_have_text("1 entry with a name that begins with “zü”")
+    letters.fill("1")
+    expect(status).to_have_text("3 entries with a name that begins with “1”")
+    letters.fill("nothing")
+    expect(status).to_have_text("Nothing is here with a name that begins with “nothing”.")
+    letters.fill("zo")
+    dashboard.row("zoo/").get_by_role("button").click()
+    expect(dashboard.row("inside.txt")).to_have_count(1)
+    expect(letters).to_have_value("")
 
 
 def test_an_upload_that_breaks_off_can_be_tried_again_and_is_done_once(
@@ -215,6 +249,46 @@ def test_an_upload_shows_how_far_it_is_and_can_be_cancelled(
         expect(page.page.get_by_role("button", name="Upload files")).to_be_focused()
     page.page.unroute(FILES)
     assert cluster["node1"].get("waits.bin").status == 404
+
+
+def test_an_upload_to_a_machine_without_power_gives_way_to_the_next(
+    cluster: Cluster, open_dashboard: Opener, tmp_path: Path
+) -> None:
+    large = tmp_path / "stalled.bin"
+    large.write_bytes(bytes(40 << 20))
+    page = open_dashboard(cluster["node1"], unwell=True, viewport=WIDE)
+    page.page.clock.install()
+    cluster["node1"].pause()
+    stalled = page.upload_from(large)
+    following = page.upload("next.txt", b"next")
+    expect(stalled).to_contain_text("% of 40 MiB")
+    page.page.clock.run_for(55_000)
+    expect(following).to_contain_text("waits")
+    page.page.clock.run_for(10_000)
+    expect(stalled).to_contain_text("nothing more went out for a minute")
+    expect(following).not_to_contain_text("waits")
+    cluster["node1"].resume()
+    expect(following).to_contain_text("stored")
+    stalled.get_by_role("button", name="Try again").click()
+    expect(stalled).to_contain_text("stored", timeout=30_000)
+
+
+def test_an_upload_that_was_sent_and_is_not_answered_is_given_up_in_the_end(
+    cluster: Cluster, open_dashboard: Opener
+) -> None:
+    page = open_dashboard(cluster["node1"], unwell=True, viewport=WIDE)
+    page.page.clock.install()
+    cluster["node1"].pause()
+    upload = page.upload("unanswered.txt", b"sent")
+    expect(upload).to_contain_text("sent; is being stored")
+    page.page.clock.run_for(280_000)
+    expect(upload).to_contain_text("sent; is being stored")
+    page.page.clock.run_for(30_000)
+    expect(upload).to_contain_text("has not answered for minutes")
+    cluster["node1"].resume()
+    upload.get_by_role("button", name="Try again").click()
+    expect(upload).to_contain_text("stored")
+    assert cluster["node2"].get("unanswered.txt").data == b"sent"
 
 
 def test_a_file_that_is_too_large_is_not_even_sent(

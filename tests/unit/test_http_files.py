@@ -434,5 +434,9 @@ def test_a_directory_is_listed_without_what_is_below_it(node: Running) -> None:
     assert children(node, "&prefix=tree/") == ["tree/a", "tree/a-b", "tree/a0", "tree/z"]
     assert children(node, "&prefix=tree/a/") == ["tree/a/1", "tree/a/b"]
     assert children(node, "&prefix=nothing/") == []
+    assert children(node, "&prefix=tree/a") == ["tree/a", "tree/a-b", "tree/a0"]
+    assert children(node, "&prefix=tree/a/b/many-11") == [
+        f"tree/a/b/many-{number}" for number in (11, *range(110, 120))
+    ]
     assert {"tree"} <= set(children(node, ""))
     assert "tree/a" not in children(node, "")

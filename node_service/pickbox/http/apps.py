@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import resources
 from typing import TYPE_CHECKING, Final
 
-from flask import Blueprint, Flask, Response
+from flask import Blueprint, Response
 
 from pickbox.http import access, problems
 from pickbox.http.admin import admin_blueprint
@@ -14,12 +14,14 @@ from pickbox.http.cluster import cluster_blueprint
 from pickbox.http.files import files_blueprint
 from pickbox.http.members import members_blueprint
 from pickbox.http.monitoring import monitoring_blueprint
+from pickbox.http.page_files import WithPageFiles
 from pickbox.http.peer import peer_blueprint
 from pickbox.http.raw_path import RawPaths
 from pickbox.http.upgrade import upgrade_blueprint
 from pickbox.http.watching import watching_blueprint
 
 if TYPE_CHECKING:
+    from flask import Flask
     from prometheus_client import CollectorRegistry
 
     from pickbox.admin_tokens import AdminTokens
@@ -85,7 +87,7 @@ def create_monitor_app(
 
 
 def _flask(listener: str, metrics: Metrics, *, static_folder: str | None = None) -> Flask:
-    app = Flask(_PACKAGE, static_folder=static_folder)
+    app = WithPageFiles(_PACKAGE, static_folder)
     app.url_map.merge_slashes = False
     app.json.sort_keys = False  # type: ignore[attr-defined]
     access.install(app, listener, metrics)

@@ -9,14 +9,21 @@ const PAGE = 100;
 const LARGEST_PAGE = 1000; // that the node gives
 const AGAIN_MS = 1000; // a busy folder is not read more often than that
 
+const NOTHING = { entries: [], next: "" }; // next: the cursor of what follows, null at the end
+
+const encoder = new TextEncoder();
+
 let directory = { encoded: "", names: [] }; // names: [shown, encoded] of each component
 let wanted = PAGE; // so many entries are to be shown
 let reading = 0; // number of the last reading: an older one that answers late is dropped
+let anew = false; // whether it is one from the first entry on
 let again = 0;
+let listed = NOTHING;
 let shown = new Map(); // what an entry says -> its row
 
 export function setUpFiles() {
   part("more").addEventListener("click", showMore);
+  part("first-letters").addEventListener("input", narrow);
   open(directory);
 }
 
@@ -31,50 +38,71 @@ export function readSoon() {
 }
 
 export function readAgain() {
-  read(wanted);
+  return read(NOTHING);
 }
 
 function open(where, focus = false) {
   directory = where;
-  wanted = PAGE;
+  part("first-letters").value = "";
   showCrumbs();
-  read(wanted).then(() => focus && part("files-title").focus());
+  readOther().then(() => focus && part("files-title").focus());
 }
 
-// Shows the directory's first entries, `most` at most.
-async function read(most) {
+// Of many entries those whose names begin as told. A name has no slash in it.
+function narrow() {
+  const field = part("first-letters");
+  if (field.value.includes("/")) field.value = field.value.replaceAll("/", "");
+  readOther();
+}
+
+function readOther() {
+  wanted = PAGE;
+  listed = NOTHING;
+  return readAgain();
+}
+
+// Shows the directory's entries, as many as are wanted, of which some may be known.
+async function read({ entries, next }) {
   reading += 1;
   const mine = reading;
+  anew = entries.length === 0;
   try {
-    const found = [];
-    let page = { cursor: "" };
-    while (found.length < most && page.cursor !== null) {
-      page = await ask(addressOfPage(page.cursor, Math.min(LARGEST_PAGE, most - found.length)));
+    const found = [...entries];
+    let cursor = next;
+    while (found.length < wanted && cursor !== null) {
+      const page = await ask(addressOfPage(cursor, Math.min(LARGEST_PAGE, wanted - found.length)));
       if (mine !== reading) return;
       found.push(...page.entries);
+      cursor = page.cursor;
     }
-    show(found, page.cursor);
+    listed = { entries: found, next: cursor };
+    show();
   } catch (error) {
     if (mine === reading) say(`The directory could not be read: ${error.message}`);
+  } finally {
+    if (mine === reading) anew = false;
   }
 }
 
 async function showMore() {
   const before = part("entries").childElementCount;
   wanted += PAGE;
-  await read(wanted);
+  // What is being read anew, because the folder changed, is not to be forgotten over it.
+  await read(anew ? NOTHING : listed);
   // The button may have gone, and what is new is what was asked for.
   part("entries").children[before]?.querySelector("a, button")?.focus();
 }
 
 function addressOfPage(after, limit) {
-  const prefix = directory.encoded && `${directory.encoded}/`;
+  const inside = directory.encoded && `${directory.encoded}/`;
+  const prefix = inside + encodedPath(encoder.encode(part("first-letters").value));
   const from = after ? `&cursor=${after}` : "";
   return `/api/v1/files?recursive=false&limit=${limit}&prefix=${prefix}${from}`;
 }
 
 // A row that says the same as before stays where it is, with the focus or the selection in it.
-function show(entries, next) {
+function show() {
+  const { entries, next } = listed;
   const before = shown;
   shown = new Map();
   for (const entry of entries) {
@@ -83,9 +111,14 @@ function show(entries, next) {
   }
   arrange(part("entries"), [...shown.values()]);
   part("more").hidden = next === null;
-  const more = next === null ? "" : ", and more";
-  const there = `${plural(entries.length, "entry", "entries")}${more}`;
-  say(entries.length ? there : "Nothing is here yet.");
+  say(howMany(entries.length, next !== null));
+}
+
+function howMany(number, more) {
+  const letters = visible(part("first-letters").value);
+  const narrowed = letters && ` with a name that begins with “${letters}”`;
+  if (number === 0) return letters ? `Nothing is here${narrowed}.` : "Nothing is here yet.";
+  return `${plural(number, "entry", "entries")}${narrowed}${more ? ", and more" : ""}`;
 }
 
 function say(text) {

@@ -41,7 +41,7 @@ const GRAPHS = [
 let seconds = RANGES[0][1];
 let history = null;
 let nodes = []; // ids, in the order of their lines
-let drawn = []; // {graph, figure, plot, values}
+let drawn = []; // {graph, plot, values, watcher}
 let pointed = null; // index of the sample at the cursor; null for none, which reads the newest
 let held = null; // the time that the slider points at, until the mouse points elsewhere
 
@@ -59,7 +59,7 @@ export function drawGraphs() {
   const present = Object.keys(history.nodes).sort();
   if (history.times.length === 0) return;
   if (present.join() !== nodes.join()) build(present);
-  for (const each of drawn) each.plot.setData(dataOf(each.figure));
+  for (const each of drawn) each.plot.setData(dataOf(each.graph));
   sayValues();
 }
 
@@ -95,10 +95,10 @@ function buildOne(graph) {
   }
   const told = { shownTimes, placeCursor, onPoint: point };
   const options = optionsOf(graph, nodes.length, canvas, told);
-  const plot = new uPlot(options, dataOf(graph.figure), canvas);
+  const plot = new uPlot(options, dataOf(graph), canvas);
   const watcher = new ResizeObserver(() => plot.setSize(sizeIn(canvas)));
   watcher.observe(canvas);
-  return { graph, figure: graph.figure, plot, values, watcher };
+  return { graph, plot, values, watcher };
 }
 
 // The chosen range, or what there is of it.
@@ -108,10 +108,18 @@ function shownTimes() {
 }
 
 // The samples of the chosen range, and the one before it, so that lines begin at the edge.
-function dataOf(figure) {
+function dataOf(graph) {
   const { times } = history;
   const start = Math.max(0, times.findIndex((time) => time >= times.at(-1) - seconds) - 1);
-  return [times.slice(start), ...nodes.map((node) => history.nodes[node][figure].slice(start))];
+  const lines = nodes.map((node) => valuesOf(node, graph).slice(start));
+  return [times.slice(start), ...lines];
+}
+
+// Lines lead through what is undefined, and end at null: where nothing is known.
+function valuesOf(node, { figure, sparse }) {
+  const values = history.nodes[node][figure];
+  if (!sparse) return values;
+  return values.map((value, i) => (value === null && history.isKnown(node, i) ? undefined : value));
 }
 
 function point(index) {

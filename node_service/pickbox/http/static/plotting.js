@@ -66,7 +66,6 @@ function line(i, graph) {
     stroke: () => colour(`--series-${i % COLOURS}`),
     dash: DASHES[i % DASHES.length],
     width: 1.75,
-    spanGaps: Boolean(graph.sparse),
     points: { show: Boolean(graph.sparse), size: 4 },
   };
 }

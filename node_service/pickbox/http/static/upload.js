@@ -4,6 +4,7 @@ import { bytes, percent } from "./format.js";
 import { button, make, part, tone, write } from "./page.js";
 import { addressOf, encodedPath, visible } from "./paths.js";
 import { newKey } from "./requests.js";
+import { Sending } from "./sending.js";
 
 const encoder = new TextEncoder();
 
@@ -14,7 +15,7 @@ export class Upload {
   #headers;
   #enqueue; // has `run` called when it is this one's turn
   #stored; // told when the file is stored
-  #request = null;
+  #sending = null;
   #bar = make("progress");
   #said = make("span", "said");
   #choices = make("span", "choices");
@@ -55,9 +56,9 @@ export class Upload {
         this.#end("stored", "ok");
         this.#stored();
       }
-    } catch (event) {
-      if (event.type === "abort") this.#end("cancelled", "idle");
-      else this.#askToRepeat("could not be sent: the node did not answer");
+    } catch (error) {
+      if (error.type === "abort") this.#end("cancelled", "idle");
+      else this.#askToRepeat(error.message ?? "could not be sent: the node did not answer");
     }
   }
 
@@ -75,7 +76,7 @@ export class Upload {
   }
 
   #cancel() {
-    if (this.#request) this.#request.abort();
+    if (this.#sending) this.#sending.abort();
     else this.#end("cancelled", "idle");
   }
 
@@ -141,30 +142,18 @@ export class Upload {
     );
   }
 
-  // XMLHttpRequest tells how far an upload is; fetch does not.
-  #put() {
-    return new Promise((resolve, reject) => {
-      const request = new XMLHttpRequest();
-      request.open("PUT", this.#address);
-      request.setRequestHeader("Content-Type", "application/octet-stream");
-      request.setRequestHeader("X-Pickbox-Mtime", `${this.#file.lastModified}000000`);
-      for (const [header, value] of Object.entries(this.#headers)) {
-        request.setRequestHeader(header, value);
-      }
-      request.responseType = "json";
-      request.upload.addEventListener("progress", ({ loaded, total }) => {
-        this.#progress(loaded, total);
-      });
-      request.addEventListener("load", () => {
-        resolve({ status: request.status, document: request.response });
-      });
-      request.addEventListener("error", reject);
-      request.addEventListener("abort", reject);
-      request.addEventListener("loadend", () => {
-        this.#request = null;
-      });
-      this.#request = request;
-      request.send(this.#file);
-    });
+  async #put() {
+    const headers = {
+      "Content-Type": "application/octet-stream",
+      "X-Pickbox-Mtime": `${this.#file.lastModified}000000`,
+      ...this.#headers,
+    };
+    const progress = (loaded, total) => this.#progress(loaded, total);
+    this.#sending = new Sending();
+    try {
+      return await this.#sending.send(this.#file, this.#address, headers, progress);
+    } finally {
+      this.#sending = null;
+    }
   }
 }
