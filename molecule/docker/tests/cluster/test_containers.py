@@ -109,6 +109,13 @@ def test_data_are_in_a_named_volume_and_the_rest_is_read_only(
     assert host.file(f"{home}/nodes/{name}/data/identity.json").uid == int(USER)
 
 
+def test_of_earlier_containers_no_more_logs_are_kept_than_releases(
+    host: Any, home: Path, name: str
+) -> None:
+    kept = host.check_output(f"find {home}/nodes/{name} -name *.log.gz").split()
+    assert len(kept) <= 3
+
+
 def test_the_token_is_in_a_file_and_nowhere_that_the_engine_shows(
     host: Any, container: dict[str, Any], home: Path
 ) -> None:
