@@ -395,6 +395,7 @@ def test_a_teardown_keeps_the_files(deployment: Deployment) -> None:
     assert deployment.pids() == {}
     assert (deployment.files("node1") / "precious").read_text() == "mine"
     assert not (deployment.home / "releases").exists()
+    assert not (deployment.home / "nodes/node1/current").is_symlink()
 
 
 def test_a_purge_leaves_nothing_of_ours(deployment: Deployment) -> None:

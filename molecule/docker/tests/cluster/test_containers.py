@@ -109,6 +109,20 @@ def test_data_are_in_a_named_volume_and_the_rest_is_read_only(
     assert host.file(f"{home}/nodes/{name}/data/identity.json").uid == int(USER)
 
 
+def test_of_what_releases_are_made_of_only_the_present_base_stays(
+    host: Any, home: Path, prefix: str
+) -> None:
+    assert not host.file(f"{home}/wheels").exists
+    assert len(host.check_output(f"docker image ls --quiet {prefix}-python").split()) == 1
+
+
+def test_of_earlier_containers_no_more_logs_are_kept_than_releases(
+    host: Any, home: Path, name: str
+) -> None:
+    kept = host.check_output(f"find {home}/nodes/{name} -name *.log.gz").split()
+    assert len(kept) <= 3
+
+
 def test_the_token_is_in_a_file_and_nowhere_that_the_engine_shows(
     host: Any, container: dict[str, Any], home: Path
 ) -> None:

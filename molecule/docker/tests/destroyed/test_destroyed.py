@@ -25,7 +25,7 @@ def test_of_the_containers_those_that_watch_are_left(host: Any, prefix: str) -> 
 
 
 def test_no_image_of_a_release_is_left(host: Any, prefix: str) -> None:
-    for name in (prefix, f"{prefix}-backup"):
+    for name in (prefix, f"{prefix}-backup", f"{prefix}-python"):
         assert host.check_output(f"docker image ls --quiet {name}") == ""
 
 
