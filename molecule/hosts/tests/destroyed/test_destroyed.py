@@ -1,4 +1,4 @@
-"""What is left of the cluster on its hosts: its user, to whom the backups belong, and who watched it."""
+"""Nothing of the cluster is left on its hosts but its user, with the backups, and who watched."""
 
 from __future__ import annotations
 
