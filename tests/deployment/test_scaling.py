@@ -218,7 +218,8 @@ def test_a_limit_that_hides_a_member_is_named_as_what_it_is(deployment: Deployme
 def test_the_status_names_a_host_that_cannot_be_asked_and_why(deployment: Deployment) -> None:
     kept = {name: dict(deployment.nodes[name]) for name in ("node1", "node2")}
     deployment.nodes["node1"] |= UNREACHABLE
-    deployment.nodes["node2"] |= {"pickbox_become": True, "ansible_become_exe": "/bin/false"}
+    refused = {"ansible_become_exe": "/bin/false", "ansible_become_user": "nobody"}
+    deployment.nodes["node2"] |= {"ansible_become": True, **refused}
     run = deployment.play("status")
     deployment.nodes.update(kept)
     assert run.code == 0, run.output
