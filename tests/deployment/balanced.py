@@ -57,6 +57,10 @@ class Balancer:
         with urllib3.PoolManager(retries=False) as pool:
             return pool.request(method, self.url + path, timeout=40.0, **options)
 
+    def metrics(self) -> str:
+        """What HAProxy tells of itself."""
+        return urllib3.request("GET", f"http://127.0.0.1:{self.stats_port}/metrics").data.decode()
+
     def connections_to(self, node: Node) -> int:
         """How many connections the balancer has to a node's client port."""
         return sum(

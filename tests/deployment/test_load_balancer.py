@@ -9,6 +9,7 @@ import contextlib
 import itertools
 import json
 import os
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -160,6 +161,32 @@ def test_no_client_notices_that_the_leader_is_killed(balancers: Balancers) -> No
         balancers.cluster.wait_ready()
 
 
+def test_no_client_notices_that_no_node_is_ready_for_a_while(balancers: Balancers) -> None:
+    cluster = balancers.cluster
+    with balancers.loaded() as loads:
+        wait_until(lambda: all(load.requests >= 40 for load in loads), "the loads are under way")
+        victim = cluster.leader()
+        victim.kill()
+        missing = cluster.running()[0]
+        missing.pause()  # one of three is no majority
+        wait_until(
+            lambda: (
+                'haproxy_backend_active_servers{proxy="nodes"} 0' in balancers["haproxy"].metrics()
+            ),
+            "HAProxy finds no node ready",
+        )
+        missing.resume()
+        before = [load.requests for load in loads]
+        wait_until(
+            lambda: all(
+                load.requests >= count + 200 for load, count in zip(loads, before, strict=True)
+            ),
+            "they serve",
+        )
+        victim.start()
+        cluster.wait_ready()
+
+
 def test_no_client_notices_that_nodes_are_taken_out_and_put_back(balancers: Balancers) -> None:
     with balancers.loaded() as loads:
         run = balancers.succeed(ROLL)
@@ -181,6 +208,10 @@ def test_a_node_that_is_out_gets_nothing_and_stays_out_over_a_reload(balancers: 
     with balancers.loaded() as loads:
         wait_until(lambda: all(load.requests >= 40 for load in loads), "the others serve")
     assert _requests_of(node) == served
+    drained = re.findall(
+        r'haproxy_server_status{.*server="(.*)",state="DRAIN"} 1', balancers["haproxy"].metrics()
+    )
+    assert set(drained) == {"node2", "node2:unready"}, "it gets none while no node is ready either"
     # What a deployment does when a node was left out: all are ready, so all are back.
     run = balancers.succeed("load_balancer")
     for balancer in balancers:

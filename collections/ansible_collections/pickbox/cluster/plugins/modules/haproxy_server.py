@@ -119,6 +119,11 @@ def requests_of(row: dict[str, str] | None) -> int:
     return int(row["scur"]) + int(row["qcur"]) if row else 0
 
 
+def is_ready(row: dict[str, str] | None) -> bool:
+    """Whether HAProxy sends to a server: "UP", "UP 1/2" after a failed check, or unchecked."""
+    return row is not None and row["status"].startswith(("UP", "no check"))
+
+
 def taken_out(states: str) -> str:
     """Of HAProxy's list of server states, what is about servers that somebody took out."""
     kept = []
@@ -181,9 +186,7 @@ class Server:
         while True:
             row = self.look()
             draining = self._params["state"] == "drain"
-            done = (
-                not requests_of(row) if draining else bool(row and row["status"].startswith("UP"))
-            )
+            done = not requests_of(row) if draining else is_ready(row)
             if done or time.monotonic() >= deadline:
                 return row
             time.sleep(0.1)
@@ -220,9 +223,8 @@ def main() -> None:
     except OSError as error:
         module.fail_json(msg=f"{server.name} could not be changed: {error}.")
     status = row["status"] if row else ""
-    waited = module.params["timeout"] > 0 and not module.check_mode
-    found_ready = not status or status.startswith("UP")  # "UP 1/2" after one failed check
-    if module.params["state"] == "ready" and waited and not found_ready:
+    waited = row is not None and module.params["timeout"] > 0 and not module.check_mode
+    if module.params["state"] == "ready" and waited and not is_ready(row):
         module.fail_json(
             msg=f"After {module.params['timeout']} s HAProxy still finds {server.name} {status}."
         )
