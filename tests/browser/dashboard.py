@@ -124,6 +124,10 @@ class Dashboard:
         self._choose([path])
         return self.page.locator("#uploads li").filter(has_text=path.name).first
 
+    def wait_stored(self, upload: Locator, seconds: float = 20.0) -> None:
+        """Until it is said of an upload that it is stored, and not only sent and being stored."""
+        expect(upload.locator(".said")).to_have_text("stored", timeout=1000 * seconds)
+
     def _choose(self, files: list[Any]) -> None:
         with self.page.expect_file_chooser() as chosen:
             self.page.get_by_role("button", name="Upload files").click()

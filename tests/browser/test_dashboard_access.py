@@ -139,6 +139,6 @@ def test_progress_is_shown_and_only_the_outcome_is_read_out(
     cluster: Cluster, open_dashboard: Opener
 ) -> None:
     page = open_dashboard(cluster["node1"], viewport=WIDE)
-    expect(page.upload("announced.bin", bytes(1 << 20))).to_contain_text("stored")
+    page.wait_stored(page.upload("announced.bin", bytes(1 << 20)))
     expect(page.page.locator("#uploads-said")).to_have_text("announced.bin: stored")
     assert page.page.locator("#uploads[aria-live], #uploads [aria-live]").count() == 0

@@ -120,7 +120,7 @@ def test_an_upload_is_on_all_nodes_and_replaces_nothing_unasked(
     assert cluster["node1"].put("uploads/old.txt", b"old").status == 201
     page.row("uploads/").get_by_role("button").click()
     expect(page.row("old.txt")).to_have_count(1)
-    expect(page.upload("späť 100%.bin", large)).to_contain_text("stored")
+    page.wait_stored(page.upload("späť 100%.bin", large))
     expect(page.row("späť 100%.bin")).to_contain_text("2.0 MiB")
     wait_until(
         lambda: all(holds(node.files / "uploads/späť 100%.bin", large) for node in cluster),
@@ -136,7 +136,7 @@ def test_an_upload_is_on_all_nodes_and_replaces_nothing_unasked(
     assert cluster["node2"].get("uploads/old.txt").data == b"old"
     again = page.upload("old.txt", b"new")
     again.get_by_role("button", name="Replace it").click()
-    expect(again).to_contain_text("stored")
+    page.wait_stored(again)
     wait_until(lambda: cluster["node2"].get("uploads/old.txt").data == b"new", "it is replaced")
     page.forgive("status of 412")
 

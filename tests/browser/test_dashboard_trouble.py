@@ -229,7 +229,7 @@ def test_an_upload_that_breaks_off_can_be_tried_again_and_is_done_once(
     expect(upload).to_contain_text("the node did not answer")
     expect(page.page.locator("#uploads-said")).to_contain_text("broken off.txt: could not be sent")
     upload.get_by_role("button", name="Try again").click()
-    expect(upload).to_contain_text("stored")
+    page.wait_stored(upload)
     assert keys[0] is not None
     assert keys == [keys[0]] * 2, "the second try is not known for the first"
 
@@ -268,9 +268,9 @@ def test_an_upload_to_a_machine_without_power_gives_way_to_the_next(
     expect(stalled).to_contain_text("nothing more went out for a minute")
     expect(following).not_to_contain_text("waits")
     cluster["node1"].resume()
-    expect(following).to_contain_text("stored")
+    page.wait_stored(following)
     stalled.get_by_role("button", name="Try again").click()
-    expect(stalled).to_contain_text("stored", timeout=30_000)
+    page.wait_stored(stalled, seconds=30)
 
 
 def test_an_upload_that_was_sent_and_is_not_answered_is_given_up_in_the_end(
@@ -287,8 +287,10 @@ def test_an_upload_that_was_sent_and_is_not_answered_is_given_up_in_the_end(
     expect(upload).to_contain_text("has not answered for minutes")
     cluster["node1"].resume()
     upload.get_by_role("button", name="Try again").click()
-    expect(upload).to_contain_text("stored")
-    assert cluster["node2"].get("unanswered.txt").data == b"sent"
+    page.wait_stored(upload)
+    wait_until(
+        lambda: cluster["node2"].get("unanswered.txt").data == b"sent", "another node has it"
+    )
 
 
 def test_a_file_that_is_too_large_is_not_even_sent(
