@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from cluster import Cluster
 
-from nothing_left import (  # noqa: F401 - hooks and a fixture
+# What the tests share is to say what it found too when one of its assertions fails.
+pytest.register_assert_rewrite(*{path.stem for path in Path(__file__).parent.rglob("*.py")})
+
+from cluster import Cluster  # noqa: E402 - rewritten
+
+from nothing_left import (  # noqa: E402, F401 - hooks and a fixture
     nothing_runs_on,
     pytest_sessionfinish,
     pytest_unconfigure,
 )
-from workers import pytest_xdist_make_scheduler  # noqa: F401 - a hook
+from workers import pytest_xdist_make_scheduler  # noqa: E402, F401 - a hook
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
