@@ -326,9 +326,10 @@ def kill(deployment: Deployment, node: str) -> None:
     rpc = supervisor.connect(str(deployment.home / "supervisor.sock"))
     os.kill(deployment.pids()[node], signal.SIGKILL)
 
-    def is_down() -> bool:
+    def stays_down() -> bool:
         with contextlib.suppress(Exception):
             rpc.stopProcess(node)
-        return node not in deployment.pids()
+        # In every other state of one that does not run, supervisord starts it again.
+        return bool(rpc.getProcessInfo(node)["statename"] == "STOPPED")
 
-    wait_until(is_down, f"{node} is down", 30)
+    wait_until(stays_down, f"{node} is down", 30)
