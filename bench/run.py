@@ -285,14 +285,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", choices=[[], *BENCHES], help="default: all")
     names = parser.parse_args().names or list(BENCHES)
-    with tempfile.TemporaryDirectory(prefix="pickbox-bench-") as directory:
-        cluster = Cluster(Path(directory))
-        try:
-            cluster.start()
-            for name in names:
-                BENCHES[name](cluster)
-        finally:
-            cluster.stop()
+    with (
+        tempfile.TemporaryDirectory(prefix="pickbox-bench-") as directory,
+        Cluster(Path(directory)) as cluster,
+    ):
+        for name in names:
+            BENCHES[name](cluster)
 
 
 if __name__ == "__main__":

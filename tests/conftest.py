@@ -32,14 +32,10 @@ def module_cluster(
     A module may say in `SETTINGS` what its nodes are told.
     """
     settings = getattr(request.module, "SETTINGS", {})
-    cluster = Cluster(tmp_path_factory.mktemp("cluster"), **settings)
-    try:
-        cluster.start()
+    with Cluster(tmp_path_factory.mktemp("cluster"), **settings) as cluster:
         yield cluster
         broken = {node.node_id: node.errors() for node in cluster if node.errors()}
         assert not broken, f"nodes logged errors: {broken}"
-    finally:
-        cluster.stop()
 
 
 @pytest.fixture

@@ -32,12 +32,8 @@ TOLD = 20_000
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
     """One of the test's own: its members change."""
-    cluster = Cluster(tmp_path / "cluster")
-    try:
-        cluster.start()
+    with Cluster(tmp_path / "cluster") as cluster:
         yield cluster
-    finally:
-        cluster.stop()
 
 
 def listens(node: Node) -> bool:

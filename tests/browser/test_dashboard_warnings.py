@@ -34,11 +34,8 @@ def cluster_with_small_disks(tmp_path: Path) -> Iterator[Cluster]:
     with ExitStack() as volumes:
         for node in cluster:
             volumes.enter_context(small_volume(node.directory))
-        try:
-            cluster.start()
+        with cluster:
             yield cluster
-        finally:
-            cluster.stop()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="to mount a small volume takes root")

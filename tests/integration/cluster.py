@@ -12,7 +12,7 @@ import sys
 import time
 from base64 import b64decode
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import psutil
 import urllib3
@@ -273,6 +273,18 @@ class Cluster:
 
     def __getitem__(self, node_id: str) -> Node:
         return self.nodes[node_id]
+
+    def __enter__(self) -> Self:
+        """Start all nodes; they end with the block, or with a start that fails."""
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     def start(self) -> None:
         """Start all nodes and wait until each is ready."""

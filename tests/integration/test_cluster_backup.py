@@ -60,12 +60,8 @@ def operator(tmp_path_factory: pytest.TempPathFactory) -> Operator:
 
 @pytest.fixture
 def empty_cluster(tmp_path: Path) -> Iterator[Cluster]:
-    cluster = Cluster(tmp_path / "empty")
-    try:
-        cluster.start()
+    with Cluster(tmp_path / "empty") as cluster:
         yield cluster
-    finally:
-        cluster.stop()
 
 
 def fill(node: Node) -> None:

@@ -331,12 +331,8 @@ def cluster_with_small(tmp_path: Path) -> Iterator[tuple[Cluster, Node]]:
     """A cluster whose node 3 has a small volume."""
     cluster = Cluster(tmp_path / "cluster")
     small = cluster["node3"]
-    with small_volume(small.directory):
-        try:
-            cluster.start()
-            yield cluster, small
-        finally:
-            cluster.stop()
+    with small_volume(small.directory), cluster:
+        yield cluster, small
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="to mount a small volume takes root")

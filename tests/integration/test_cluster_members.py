@@ -22,12 +22,8 @@ pytestmark = pytest.mark.cluster
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    cluster = Cluster(tmp_path / "cluster")
-    try:
-        cluster.start()
+    with Cluster(tmp_path / "cluster") as cluster:
         yield cluster
-    finally:
-        cluster.stop()
 
 
 def members(node: Node, *arguments: str) -> subprocess.CompletedProcess[bytes]:

@@ -61,9 +61,7 @@ def test_the_last_of_many_quick_writes_wins_everywhere(cluster: Cluster) -> None
 
 def test_what_a_power_cut_did_to_placed_files_is_undone_and_spreads_nowhere(tmp_path: Path) -> None:
     """Files were placed without a sync each: they may be empty, gone, or back, on every node."""
-    cluster = Cluster(tmp_path / "cluster")
-    try:
-        cluster.start()
+    with Cluster(tmp_path / "cluster") as cluster:
         assert cluster["node3"].put("old", b"what was there before").status == 201
         for name in ("emptied", "lost", "old", "kept"):
             assert cluster["node1"].put(name, f"{name}: acknowledged".encode()).status < 300
@@ -85,5 +83,3 @@ def test_what_a_power_cut_did_to_placed_files_is_undone_and_spreads_nowhere(tmp_
         events = [e["event"] for node in cluster for e in node.events()]
         assert events.count("folder_in_doubt") == 3
         assert "conflict" not in events
-    finally:
-        cluster.stop()

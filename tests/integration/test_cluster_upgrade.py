@@ -144,12 +144,8 @@ def releases(tmp_path: Path) -> dict[str, Release]:
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    cluster = Cluster(tmp_path / "cluster", compact_bytes=str(SEGMENT), compact_keep="0")
-    try:
-        cluster.start()
+    with Cluster(tmp_path / "cluster", compact_bytes=str(SEGMENT), compact_keep="0") as cluster:
         yield cluster
-    finally:
-        cluster.stop()
 
 
 def nothing_new_is_used(cluster: Cluster, this: Release) -> None:

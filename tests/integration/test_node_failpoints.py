@@ -76,14 +76,10 @@ class Written:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    cluster = Cluster(tmp_path_factory.mktemp("failpoints"), **SETTINGS)
-    try:
-        cluster.start()
+    with Cluster(tmp_path_factory.mktemp("failpoints"), **SETTINGS) as cluster:
         yield cluster
         errors = {node.node_id: _unasked_errors(node) for node in cluster}
         assert not any(errors.values()), f"nodes logged errors: {errors}"
-    finally:
-        cluster.stop()
 
 
 @pytest.fixture(scope="module")

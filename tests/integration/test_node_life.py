@@ -13,9 +13,7 @@ if TYPE_CHECKING:
 
 
 def test_a_stop_waits_for_no_peer_that_hangs(tmp_path: Path) -> None:
-    cluster = Cluster(tmp_path / "cluster")
-    try:
-        cluster.start()
+    with Cluster(tmp_path / "cluster") as cluster:
         node, *others = cluster
         for other in others:
             other.pause()
@@ -24,20 +22,14 @@ def test_a_stop_waits_for_no_peer_that_hangs(tmp_path: Path) -> None:
         asked = {"event": "stage_failed"}.items()
         wait_until(lambda: any(asked <= e.items() for e in node.events()), "it asks its peers")
         assert node.stop() == 0
-    finally:
-        cluster.stop()
 
 
 def test_a_leader_whose_peers_are_gone_stops_in_time(tmp_path: Path) -> None:
-    cluster = Cluster(tmp_path / "cluster")
-    try:
-        cluster.start()
+    with Cluster(tmp_path / "cluster") as cluster:
         leader = cluster.leader()
         for follower in cluster.followers():
             follower.kill()
         assert leader.stop(10.0) == 0
-    finally:
-        cluster.stop()
 
 
 def test_a_log_port_in_use_is_named_with_its_setting(tmp_path: Path) -> None:
@@ -55,9 +47,7 @@ def test_a_log_port_in_use_is_named_with_its_setting(tmp_path: Path) -> None:
 def test_nodes_name_the_advertised_host_to_others_and_never_use_it_themselves(
     tmp_path: Path,
 ) -> None:
-    cluster = Cluster(tmp_path / "cluster", advertised_host="nowhere.invalid")
-    try:
-        cluster.start()
+    with Cluster(tmp_path / "cluster", advertised_host="nowhere.invalid") as cluster:
         told = cluster["node1"].request("GET", "/api/cluster").json()["nodes"]
         for node, said in zip(cluster, told, strict=True):
             assert said["reachable"], said["error"]
@@ -70,5 +60,3 @@ def test_nodes_name_the_advertised_host_to_others_and_never_use_it_themselves(
         assert cluster.followers()[0].put("large", large).status == 201
         cluster.wait_settled()
         assert all((node.files / "large").read_bytes() == large for node in cluster)
-    finally:
-        cluster.stop()
