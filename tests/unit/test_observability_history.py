@@ -109,7 +109,7 @@ def test_what_happened_between_two_pictures_is_told() -> None:
 def test_a_busy_folder_does_not_push_the_other_events_out() -> None:
     events = Events()
     events.add([Finding("leader_changed", "node1 leads.", "node1")])
-    events.add([Finding("files_changed", "1 path of the folder changed.")] * (KEPT + 1))
+    events.add([Finding("files_changed", "1 change in the folder.")] * (KEPT + 1))
     latest = events.latest()
     assert latest[0].finding.kind == "leader_changed"
     assert len(latest) == 1 + FILE_EVENTS_KEPT
@@ -121,8 +121,17 @@ def test_changes_are_counted_with_the_first_few_by_name() -> None:
     changes.note([b"a", b"b"])
     changes.note([b"c", b"d"])
     (found,) = changes.findings()
-    assert (found.text, found.paths) == ("4 paths of the folder changed.", ("a", "b", "c"))
+    assert found.text == "4 changes in the folder, these and others:"
+    assert found.paths == ("a", "b", "c")
     assert changes.findings() == []
+
+
+def test_a_path_that_changes_again_is_named_once() -> None:
+    changes = FileChanges(lambda path: None)
+    for path in (b"b", b"a", b"b", b"b"):
+        changes.note([path])
+    (found,) = changes.findings()
+    assert (found.text, found.paths) == ("4 changes in the folder.", ("b", "a"))
 
 
 def test_a_conflict_copy_is_told_when_it_comes_and_not_when_it_goes() -> None:

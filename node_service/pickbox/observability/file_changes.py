@@ -34,7 +34,10 @@ class FileChanges:
         """A log entry touched `paths`. For the tick thread: it only counts."""
         with self._lock:
             self._count += len(paths)
-            self._examples += paths[: _EXAMPLES - len(self._examples)]
+            for path in paths:
+                if len(self._examples) > _EXAMPLES:
+                    break
+                self._examples[path] = None
             room = _CONFLICTS - len(self._conflicts)
             if room:
                 self._conflicts += [path for path in paths if is_conflict_copy(path)][:room]
@@ -46,9 +49,10 @@ class FileChanges:
             self._clear()
         found = list(self._new_copies(conflicts))
         if count:
-            shown = tuple(display(path) for path in examples)
-            what = "1 path" if count == 1 else f"{count} paths"
-            found.append(Finding(FILES_CHANGED, f"{what} of the folder changed.", paths=shown))
+            what = "1 change" if count == 1 else f"{count} changes"
+            rest = ", these and others:" if len(examples) > _EXAMPLES else "."
+            shown = tuple(display(path) for path in list(examples)[:_EXAMPLES])
+            found.append(Finding(FILES_CHANGED, f"{what} in the folder{rest}", paths=shown))
         return found
 
     def _new_copies(self, paths: list[bytes]) -> Iterator[Finding]:
@@ -62,5 +66,5 @@ class FileChanges:
 
     def _clear(self) -> None:
         self._count = 0
-        self._examples: list[bytes] = []
+        self._examples: dict[bytes, None] = {}  # each once, one more than told
         self._conflicts: list[bytes] = []
