@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cluster import Node
-    from playwright.sync_api import Request, Route
+    from playwright.sync_api import Locator, Request, Route
 
     from conftest import Opener
 
@@ -22,6 +24,8 @@ pytestmark = pytest.mark.cluster
 
 WIDE = {"width": 1280, "height": 900}
 FILES = "**/api/v1/files/**"
+EVENTS = "**/api/events"
+STREAM = "**/api/events/stream"
 
 
 def test_behind_a_proxy_that_keeps_the_stream_the_page_asks_every_five_seconds(
@@ -30,8 +34,8 @@ def test_behind_a_proxy_that_keeps_the_stream_the_page_asks_every_five_seconds(
     with keeping_the_stream([cluster["node1"]]) as node:
         dashboard = open_dashboard(node, viewport=WIDE)
         page = dashboard.page
-        page.clock.install()
-        with page.expect_response("**/api/events/stream"):
+        dashboard.hold_time()
+        with page.expect_response(STREAM):
             page.reload()
         expect(dashboard.updated).to_contain_text("every 5 s")
         for _ in range(3):
@@ -257,11 +261,11 @@ def test_an_upload_to_a_machine_without_power_gives_way_to_the_next(
     large = tmp_path / "stalled.bin"
     large.write_bytes(bytes(40 << 20))
     page = open_dashboard(cluster["node1"], unwell=True, viewport=WIDE)
-    page.page.clock.install()
+    page.hold_time()
     cluster["node1"].pause()
     stalled = page.upload_from(large)
     following = page.upload("next.txt", b"next")
-    expect(stalled).to_contain_text("% of 40 MiB")
+    wait_stuck(stalled.locator(".said"))
     page.page.clock.run_for(55_000)
     expect(following).to_contain_text("waits")
     page.page.clock.run_for(10_000)
@@ -273,11 +277,25 @@ def test_an_upload_to_a_machine_without_power_gives_way_to_the_next(
     page.wait_stored(stalled, seconds=30)
 
 
+def wait_stuck(said: Locator) -> None:
+    """Until some of a file is sent, and for a second no more of it: what lies between is full."""
+    expect(said).to_have_text(re.compile(r"^(?!0\.0 ).* % of "))
+    text, since = "", 0.0
+
+    def is_stuck() -> bool:
+        nonlocal text, since
+        if (now := said.inner_text()) != text:
+            text, since = now, time.monotonic()
+        return time.monotonic() - since > 1
+
+    wait_until(is_stuck, "no more is sent")
+
+
 def test_an_upload_that_was_sent_and_is_not_answered_is_given_up_in_the_end(
     cluster: Cluster, open_dashboard: Opener
 ) -> None:
     page = open_dashboard(cluster["node1"], unwell=True, viewport=WIDE)
-    page.page.clock.install()
+    page.hold_time()
     cluster["node1"].pause()
     upload = page.upload("unanswered.txt", b"sent")
     expect(upload).to_contain_text("sent; is being stored")
