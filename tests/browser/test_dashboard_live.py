@@ -288,3 +288,28 @@ def test_an_answer_that_comes_when_nobody_looks_does_not_name_the_tab(
     page.unroute("**/api/cluster")
     page.evaluate(SEEN, "visible")
     expect(page).to_have_title("Healthy · Pickbox")
+
+
+def test_who_asks_for_a_refresh_while_the_page_asks_has_an_answer_of_afterwards(
+    cluster: Cluster, open_dashboard: Opener
+) -> None:
+    dashboard = open_dashboard(cluster["node1"], unwell=True, viewport=WIDE)
+    page = dashboard.page
+    page.route(STREAM, lambda route: route.fulfill(status=204))
+    dashboard.hold_time()
+    page.reload()
+    expect(dashboard.updated).to_contain_text("every 5 s")
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/api/cluster", hold)
+    dashboard.refresh()
+    wait_until(lambda: page.evaluate("true") and held, "the page waits for an answer")
+    dashboard.refresh()
+    dashboard.refresh()
+    page.unroute("**/api/cluster")
+    with page.expect_response("**/api/cluster"), page.expect_request("**/api/cluster"):
+        held[0].continue_()
+    assert len(held) == 1, "one question at a time"
