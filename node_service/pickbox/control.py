@@ -273,9 +273,9 @@ class Control:
     def _catalog_totals(self) -> tuple[int, int]:
         until, totals = self._totals
         if time.monotonic() > until:
-            began = time.monotonic()
+            began = time.thread_time()  # without what others did meanwhile on a busy machine
             totals = self._catalog.totals()
-            took = time.monotonic() - began
+            took = time.thread_time() - began
             self._totals = (time.monotonic() + max(_TOTALS_AGE, _TOTALS_SHARE * took), totals)
         return totals
 

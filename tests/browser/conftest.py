@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 from dashboard import UNWELL, Dashboard
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +26,11 @@ _FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+
+
+# What a page is told takes a tick of the stream, a look at the cluster, and a node that is slow to
+# answer. Where a page promises to be quicker, the test says how quick.
+expect.set_options(timeout=20_000)
 
 
 class Opener(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -152,6 +153,12 @@ class Dashboard:
             return self.verdict.inner_text() == text
 
         wait_until(said, f"the dashboard says {text!r}", seconds, pause=0.2)
+
+    def hold_time(self) -> None:
+        """Have time pass in the page by ``clock.run_for`` alone, after a reload too."""
+        now = time.time()
+        self.page.clock.install(time=now)
+        self.page.clock.pause_at(now + REFRESH)  # to come yet, and the stream is not silent for it
 
     def picture(self, path: Path) -> None:
         """Save all of the page as an image."""

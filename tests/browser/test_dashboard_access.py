@@ -41,7 +41,9 @@ def violations(page: Page) -> list[str]:
 def open_everything(cluster: Cluster, dashboard: Dashboard) -> None:
     """Have the page show what it can: a conflict being settled, and an upload that asks."""
     for name in ("read%20me.txt", COPY.replace(" ", "%20")):
-        assert cluster["node1"].put(name, name.encode()).status in {200, 201}
+        # Another version would be another item of the list, in which nothing is being settled.
+        if cluster["node1"].get(name).status != 200:
+            assert cluster["node1"].put(name, name.encode()).status == 201
     expect(dashboard.page.locator("#entries")).to_contain_text(COPY)
     dashboard.page.locator("#conflicts summary").click()
     item = dashboard.page.locator("#conflict-list li").filter(has_text="read me")
@@ -83,7 +85,7 @@ def test_axe_finds_nothing_when_nodes_are_down_and_the_page_says_what_that_means
     others = [node for node in cluster if node is not here]
     for node, meaning in zip(others, meanings, strict=True):
         node.kill()
-        expect(situation).to_contain_text(meaning, timeout=20_000)
+        expect(situation).to_contain_text(meaning)
         assert violations(dashboard.page) == []
 
 
@@ -127,7 +129,7 @@ def test_earlier_samples_are_read_by_keyboard(cluster: Cluster, open_dashboard: 
     page = open_dashboard(cluster["node1"], viewport=WIDE).page
     slider = page.get_by_role("slider", name="Read at")
     heading = page.locator("#graphs-at")
-    expect(slider).not_to_have_attribute("max", "0", timeout=20_000)
+    expect(slider).not_to_have_attribute("max", "0")
     slider.press("ArrowLeft")
     expect(heading).to_contain_text("at ")
     expect(slider).to_have_attribute("aria-valuetext", re.compile("at .*"))

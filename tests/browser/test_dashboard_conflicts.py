@@ -91,7 +91,7 @@ def test_the_list_says_how_many_there_are_without_being_opened(
     expect(summary).to_have_text("Conflict copies in the folder: 2", timeout=AGAIN)
     expect(conflicts).to_have_class(re.compile("news"))
     assert node.stop() == 0
-    expect(page.banner).to_be_visible(timeout=20_000)
+    expect(page.banner).to_be_visible()
     assert cluster["node2"].request("DELETE", f"/api/v1/files/{first.copy}").status == 200
     node.start()
     expect(page.banner).to_be_hidden(timeout=30_000)

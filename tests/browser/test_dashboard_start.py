@@ -81,7 +81,7 @@ def test_a_page_that_waits_for_a_script_says_so_and_starts_when_it_comes(
     dashboard = open_dashboard(cluster["node1"], viewport=WIDE)
     page = dashboard.page
     held: list[Route] = []
-    page.clock.install()
+    dashboard.hold_time()
 
     def hold(route: Route) -> None:
         held.append(route)

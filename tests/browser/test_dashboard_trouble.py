@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cluster import Node
-    from playwright.sync_api import Request, Route
+    from playwright.sync_api import Locator, Request, Route
 
     from conftest import Opener
 
@@ -22,6 +24,8 @@ pytestmark = pytest.mark.cluster
 
 WIDE = {"width": 1280, "height": 900}
 FILES = "**/api/v1/files/**"
+EVENTS = "**/api/events"
+STREAM = "**/api/events/stream"
 
 
 def test_behind_a_proxy_that_keeps_the_stream_the_page_asks_every_five_seconds(
@@ -30,8 +34,8 @@ def test_behind_a_proxy_that_keeps_the_stream_the_page_asks_every_five_seconds(
     with keeping_the_stream([cluster["node1"]]) as node:
         dashboard = open_dashboard(node, viewport=WIDE)
         page = dashboard.page
-        page.clock.install()
-        with page.expect_response("**/api/events/stream"):
+        dashboard.hold_time()
+        with page.expect_response(STREAM):
             page.reload()
         expect(dashboard.updated).to_contain_text("every 5 s")
         for _ in range(3):
@@ -45,16 +49,16 @@ def test_what_several_nodes_behind_a_balancer_tell_is_shown_once(
     cluster: Cluster, open_dashboard: Opener
 ) -> None:
     with keeping_the_stream(list(cluster)) as node:
-        page = open_dashboard(node, viewport=WIDE)
+        page = open_dashboard(node, unwell=True, viewport=WIDE)
         leader = cluster.leader()
         assert leader.admin_request("POST", "/api/v1/drain").status == 200
         wait_until(lambda: cluster.leader() is not leader, "it has handed over")
-        successor = cluster.leader()
+        after = leader.status()
         assert leader.admin_request("DELETE", "/api/v1/drain").status == 200
-        what = f"{successor.node_id} leads"
+        what = f"{after['leader']} leads, in term {after['term']}."
         wait_until(lambda: all(has_told(each, what) for each in cluster), "each node has told")
         for _ in cluster:
-            with page.page.expect_response("**/api/events"):
+            with page.page.expect_response(EVENTS):
                 page.refresh()
         expect(page.event("leader_changed").filter(has_text=what)).to_have_count(1)
 
@@ -161,6 +165,11 @@ def test_more_of_many_files_is_shown_and_stays_while_the_folder_changes(
     for number in range(103):
         assert cluster["node1"].put(f"many/{number:03}", b"x").status == 201
     page = open_dashboard(cluster["node1"], viewport=WIDE)
+    # What is told of the many files has the folder read again: not now.
+    nothing_told = {"node_id": "node1", "events": []}
+    page.page.route(STREAM, lambda route: route.fulfill(status=204))
+    page.page.route(EVENTS, lambda route: route.fulfill(json=nothing_told))
+    page.page.reload()
     page.row("many/").get_by_role("button").click()
     status = page.page.locator("#files-status")
     expect(status).to_have_text("100 entries, and more")
@@ -174,8 +183,9 @@ def test_more_of_many_files_is_shown_and_stays_while_the_folder_changes(
     first_new = page.row("100").get_by_role("link")
     expect(first_new).to_be_focused()
     page.row("100").evaluate("(row) => { row.keptByTheTest = true; }")
+    page.page.unroute(EVENTS)
     assert cluster["node2"].put("many/050a", b"x").status == 201
-    expect(page.row("050a")).to_have_count(1)
+    expect(page.row("050a")).to_have_count(1, timeout=30_000)
     expect(status).to_have_text("104 entries")
     expect(first_new).to_be_focused()
     assert page.row("100").evaluate("(row) => row.keptByTheTest"), "the row is another one"
@@ -257,11 +267,11 @@ def test_an_upload_to_a_machine_without_power_gives_way_to_the_next(
     large = tmp_path / "stalled.bin"
     large.write_bytes(bytes(40 << 20))
     page = open_dashboard(cluster["node1"], unwell=True, viewport=WIDE)
-    page.page.clock.install()
+    page.hold_time()
     cluster["node1"].pause()
     stalled = page.upload_from(large)
     following = page.upload("next.txt", b"next")
-    expect(stalled).to_contain_text("% of 40 MiB")
+    wait_stuck(stalled.locator(".said"))
     page.page.clock.run_for(55_000)
     expect(following).to_contain_text("waits")
     page.page.clock.run_for(10_000)
@@ -273,11 +283,25 @@ def test_an_upload_to_a_machine_without_power_gives_way_to_the_next(
     page.wait_stored(stalled, seconds=30)
 
 
+def wait_stuck(said: Locator) -> None:
+    """Until some of a file is sent, and for a second no more of it: what lies between is full."""
+    expect(said).to_have_text(re.compile(r"^(?!0\.0 ).* % of "))
+    text, since = "", 0.0
+
+    def is_stuck() -> bool:
+        nonlocal text, since
+        if (now := said.inner_text()) != text:
+            text, since = now, time.monotonic()
+        return time.monotonic() - since > 1
+
+    wait_until(is_stuck, "no more is sent")
+
+
 def test_an_upload_that_was_sent_and_is_not_answered_is_given_up_in_the_end(
     cluster: Cluster, open_dashboard: Opener
 ) -> None:
     page = open_dashboard(cluster["node1"], unwell=True, viewport=WIDE)
-    page.page.clock.install()
+    page.hold_time()
     cluster["node1"].pause()
     upload = page.upload("unanswered.txt", b"sent")
     expect(upload).to_contain_text("sent; is being stored")

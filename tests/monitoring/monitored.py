@@ -43,10 +43,12 @@ class Message:
 
     def tells(self, status: str, **labels: str) -> bool:
         """Whether it has an alert of this status and with these labels."""
-        return any(
-            alert["status"] == status and alert["labels"].items() >= labels.items()
-            for alert in self.document["alerts"]
-        )
+        return any(alert["status"] == status for alert in self.of(**labels))
+
+    def of(self, **labels: str) -> list[dict[str, Any]]:
+        """The alerts with these labels."""
+        alerts = self.document["alerts"]
+        return [alert for alert in alerts if alert["labels"].items() >= labels.items()]
 
     def alerts(self) -> set[str]:
         """The names of all alerts that it has."""
@@ -79,12 +81,15 @@ class Webhook:
         self.url = f"http://127.0.0.1:{self._server.server_port}/alerts"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
-    def wait_for(self, status: str, seconds: float = 30.0, **labels: str) -> Message:
-        """The first message that tells of such an alert."""
+    def wait_for(
+        self, status: str, seconds: float = 30.0, since: float = 0.0, **labels: str
+    ) -> Message:
+        """The first message that tells of such an alert, of those that arrived after `since`."""
         found: list[Message] = []
 
         def told() -> bool:
-            found[:] = [message for message in self.messages if message.tells(status, **labels)]
+            later = [message for message in self.messages if message.arrived > since]
+            found[:] = [message for message in later if message.tells(status, **labels)]
             return bool(found)
 
         wait_until(told, f"the webhook is told that {labels} is {status}", seconds)
@@ -155,6 +160,17 @@ class Monitoring:
         """The data that Prometheus answers with."""
         url = f"http://127.0.0.1:{self.ports[0]}/api/v1/{path}"
         return urllib3.request("GET", url, fields=fields, timeout=10.0).json()["data"]
+
+    def figure(self, query: str) -> str:
+        """The figure that a query finds, once it does: after a scrape that failed there is none."""
+        found: list[Any] = []
+
+        def is_known() -> bool:
+            found[:] = self.ask("query", query=query)["result"]
+            return bool(found)
+
+        wait_until(is_known, f"there is a figure of {query}")
+        return str(found[0]["value"][1])
 
     def health(self, job: str) -> dict[str, str]:
         """The health of each target of a job, by its address."""

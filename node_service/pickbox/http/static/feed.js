@@ -15,6 +15,7 @@ export class Feed {
   #timer = 0;
   #streamTimer = 0;
   #asking = false;
+  #wanted = false; // asked for while a question was out, whose answer may be of before
   #since = () => 0;
 
   // `show` has `state({cluster, health, history}, live)`, `events(list)` and `silence(error)`;
@@ -33,6 +34,7 @@ export class Feed {
   stop() {
     clearTimeout(this.#timer);
     clearTimeout(this.#streamTimer);
+    this.#wanted = false;
     this.#close();
   }
 
@@ -42,6 +44,7 @@ export class Feed {
   }
 
   async refresh() {
+    this.#wanted = this.#asking;
     if (this.#asking) return;
     this.#asking = true;
     clearTimeout(this.#timer);
@@ -59,7 +62,8 @@ export class Feed {
       if (!this.live) this.#show.silence(error); // else it has just told how it is, and will again
     } finally {
       this.#asking = false;
-      this.#askAgain();
+      if (this.#wanted) this.refresh();
+      else this.#askAgain();
     }
   }
 
