@@ -26,8 +26,8 @@ def test_a_stop_waits_for_no_peer_that_hangs(tmp_path: Path) -> None:
 
 def test_a_leader_whose_peers_are_gone_stops_in_time(tmp_path: Path) -> None:
     with Cluster(tmp_path / "cluster") as cluster:
-        leader = cluster.leader()
-        for follower in cluster.followers():
+        leader, followers = cluster.roles()
+        for follower in followers:
             follower.kill()
         assert leader.stop(10.0) == 0
 
