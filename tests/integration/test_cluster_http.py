@@ -289,6 +289,7 @@ def test_what_is_put_is_in_the_folder_and_the_other_way_round(
     wait_until(placed.exists, "it is in the folder")
     stat = placed.stat()
     assert (stat.st_mode & 0o777, stat.st_mtime_ns) == (0o640, 1_600_000_000_123_456_789)
+    cluster.wait_settled()
     (other.files / directory / "put").write_bytes(b"in the folder")
     wait_until(
         lambda: node.get(f"{directory}/put").data == b"in the folder", "it is to be read over HTTP"
