@@ -126,7 +126,8 @@ class Editors:
             for path in paths:
                 with path.open("r+b") as file:
                     file.write(os.urandom(path.stat().st_size))
-                if self._stopping.wait(0.01):
+                # A version is to live for long enough to be noted, however slow the machine is.
+                if self._stopping.wait(0.05):
                     return
 
     def _note(self) -> None:
