@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import struct
 import threading
 import time
 from typing import TYPE_CHECKING, Final, Protocol
@@ -34,6 +35,9 @@ _AFTERWARDS: Final = 1.0
 
 _MORE_TIME: Final = 30.0
 """Seconds asked for while the folder is worked on: many looks, so that one that is late is none."""
+
+_PATIENCE: Final = 0.5
+"""Seconds that one who reads slowly is waited for; for one that hangs nothing here may wait."""
 
 _LOOKS_A_BEAT: Final = 10
 """A node that stalls for a moment at the time of a sign of life gives it a moment later."""
@@ -64,6 +68,9 @@ class ServiceManager:
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self._watchdog = watchdog if address else 0.0
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        # Of the kernel: Python's own polls, and poll says of a full queue that it has room.
+        patience = struct.pack("@ll", 0, int(_PATIENCE * 1e6))
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, patience)
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._refused = False
@@ -118,8 +125,8 @@ class ServiceManager:
         due = time.monotonic()
         while True:
             # How long a stop may take is bounded elsewhere.
-            if time.monotonic() >= due and (self._stopping.is_set() or node.live()):
-                self._send("WATCHDOG=1")
+            alive = time.monotonic() >= due and (self._stopping.is_set() or node.live())
+            if alive and self._send("WATCHDOG=1"):
                 due = time.monotonic() + interval
             time.sleep(interval / _LOOKS_A_BEAT)
 
@@ -130,10 +137,10 @@ class ServiceManager:
         try:
             self._socket.sendto("\n".join(lines).encode(), socket.MSG_NOSIGNAL, self._address)
         except OSError as error:
-            if not self._refused:
+            known, self._refused = self._refused, True
+            if not known:
                 fields = {"why": error.strerror or str(error)}
                 log.warning("notify_socket_unusable", extra={"fields": fields})
-            self._refused = True
             return False
         self._refused = False
         return True

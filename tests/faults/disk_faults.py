@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from cluster import wait_until
 
 from faults.control import Disturbance
+from faults.nodes import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from cluster import Node
@@ -69,7 +70,11 @@ def disk_full_in_a_place(nemesis: Nemesis) -> None:
 
 def _recovers(victim: Node) -> None:
     """It may end, as a node does whose log cannot be written; it must not hang about."""
-    wait_until(lambda: victim.ready() or not victim.running(), "the node is ready or ends")
+    wait_until(
+        lambda: victim.ready() or not victim.running(),
+        "the node is ready or ends",
+        PATIENCE_SECONDS,
+    )
 
 
 ALL = (

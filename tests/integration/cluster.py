@@ -322,9 +322,10 @@ class Cluster:
     def leader_of(self, nodes: Iterable[Node]) -> Node:
         """The node that leads, once `nodes` agree."""
         found: list[Node] = []
-        running = list(nodes)
+        asked = list(nodes)
 
         def agreed() -> bool:
+            running = [node for node in asked if node.running()]  # one may have died by now
             with contextlib.suppress(urllib3.exceptions.HTTPError, json.JSONDecodeError):
                 told = {node.status().get("leader") for node in running}
                 leader = told.pop() if len(told) == 1 else None
@@ -338,8 +339,25 @@ class Cluster:
 
     def followers(self) -> list[Node]:
         """All nodes but the leader."""
+        return self.roles()[1]
+
+    def roles(self) -> tuple[Node, list[Node]]:
+        """The leader and all other nodes, of one moment: no election is between the two."""
         leader = self.leader()
-        return [node for node in self if node is not leader]
+        return leader, [node for node in self if node is not leader]
+
+    def hand_over(self, target: Node) -> None:
+        """Have `target` lead; asked for until it does, as one that is behind is not given it."""
+
+        def leads() -> bool:
+            leader = self.leader()
+            if leader is not target:
+                with contextlib.suppress(urllib3.exceptions.HTTPError):  # it hands over just now
+                    body = {"target": target.node_id}
+                    leader.admin_request("POST", "/api/v1/leader", json=body)
+            return leader is target
+
+        wait_until(leads, f"{target.node_id} leads")
 
     def wait_same(self, seconds: float = 60.0) -> dict[bytes, tuple[object, ...]]:
         """Wait until the folders of all running nodes are the same; return what is in them."""

@@ -42,6 +42,16 @@ class Notifications:
                 raise TimeoutError(f"{start} was not said; heard was {self.heard}")
             self._unread = self.next(left)
 
+    def fill(self) -> None:
+        """Leave no room for another message, until some are read."""
+        with (
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as crowd,
+            contextlib.suppress(BlockingIOError),
+        ):
+            crowd.setblocking(False)
+            while True:
+                crowd.sendto(b"", self._socket.getsockname())
+
     def drain(self) -> None:
         """Take all that has come."""
         self._unread.clear()

@@ -58,7 +58,10 @@ def test_an_edit_in_a_folder_is_followed_to_the_other_folders(cluster: Cluster) 
     names = sorted(node.node_id for node in others)
     wait_until(lambda: nodes_of(cluster, "edited", "change_placed") == names, "the others have it")
     assert nodes_of(cluster, "edited", "change_proposed", change="put") == [edited.node_id]
-    assert nodes_of(cluster, "edited", "change_applied", status="applied") == all_of(cluster)
+    wait_until(  # a follower hears with the next append that it is committed
+        lambda: nodes_of(cluster, "edited", "change_applied", status="applied") == all_of(cluster),
+        "all have applied it",
+    )
 
 
 def test_a_delete_and_a_move_are_followed_as_well(cluster: Cluster) -> None:
@@ -68,6 +71,7 @@ def test_a_delete_and_a_move_are_followed_as_well(cluster: Cluster) -> None:
     moved = node.request("POST", "/api/v1/move", json=body)
     assert moved.status == 200, moved.data
     assert nodes_of(cluster, "to there", "change_proposed", **{"from": "from here"})
+    cluster.wait_settled()  # what is in no folder yet is not removed from it either
     assert node.request("DELETE", "/api/v1/files/to%20there").status == 200
     wait_until(
         lambda: nodes_of(cluster, "to there", "change_placed", version=0) == all_of(cluster),

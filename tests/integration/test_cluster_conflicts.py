@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -38,7 +39,12 @@ def copies(node: Node, directory: str) -> list[bytes]:
 
 def contents(node: Node, directory: str) -> list[bytes]:
     """The contents of all files in a directory, sorted."""
-    return sorted(p.read_bytes() for p in (node.files / directory).rglob("*") if p.is_file())
+    found: list[bytes] = []
+    for path in (node.files / directory).rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # it has gone since: the next look tells
+            if path.is_file():
+                found.append(path.read_bytes())
+    return sorted(found)
 
 
 def write(nodes: Cluster, node: str, path: str, content: bytes) -> None:

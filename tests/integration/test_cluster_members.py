@@ -60,10 +60,11 @@ def test_a_node_joins_with_all_content_and_the_leader_leaves(cluster: Cluster) -
     wait_until(lambda: says(joined, "is not a member"), "it says that it is no member")
     added = members(cluster["node2"], "add", "node4", f"127.0.0.1:{joined.ports[0]}")
     assert added.returncode == 0, added.stderr
-    assert roles(cluster["node3"]) == dict.fromkeys((f"node{n}" for n in range(1, 5)), "voter")
+    voters = dict.fromkeys((f"node{n}" for n in range(1, 5)), "voter")
+    wait_until(lambda: roles(cluster["node3"]) == voters, "another node knows it too")
     cluster.wait_ready()
-    assert (joined.files / "large").read_bytes() == large
     cluster.wait_settled()
+    assert (joined.files / "large").read_bytes() == large
 
     leaving = cluster.leader()
     rest = [node for node in cluster if node is not leaving]
@@ -75,11 +76,12 @@ def test_a_node_joins_with_all_content_and_the_leader_leaves(cluster: Cluster) -
     leaving.kill()
     put_until_acknowledged(rest, "after", os.urandom(1 << 20))
     cluster.wait_settled()
-    assert sorted(roles(rest[0])) == sorted(node.node_id for node in rest)
+    left = sorted(node.node_id for node in rest)
+    wait_until(lambda: sorted(roles(rest[0])) == left, "the others are members alone")
 
 
 def test_a_removal_that_leaves_no_majority_is_refused(cluster: Cluster) -> None:
-    leader, follower, other = cluster.leader(), *cluster.followers()
+    leader, (follower, other) = cluster.roles()
     other.kill()
     refused = members(leader, "remove", follower.node_id, "--timeout", "1")
     assert refused.returncode == 4
@@ -161,8 +163,7 @@ def test_a_node_that_has_moved_is_found_by_those_whose_settings_say_otherwise(
         assert node.stop() == 0
         node.start()
         cluster.wait_ready()
-    cluster.leader().admin_request("POST", "/api/v1/leader", json={"target": moved.node_id})
-    wait_until(lambda: cluster.leader() is moved, "the moved node leads")
+    cluster.hand_over(moved)
     others[0].kill()
     assert others[1].put("both-hold-it", os.urandom(1 << 20)).status == 201
     (others[1].files / "edited").write_bytes(os.urandom(1000))

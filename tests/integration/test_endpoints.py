@@ -141,7 +141,7 @@ def test_operators_with_the_token_are_answered_and_others_are_not(used: Cluster,
 def test_to_look_at_an_action_is_not_to_do_it(used: Cluster, path: str) -> None:
     for node in used:
         assert is_problem(node.admin_request("GET", path), 405, "method-not-allowed")
-        assert node.ready()
+        wait_until(node.ready, f"{node.node_id} is as ready as before")
 
 
 @pytest.mark.parametrize("path", BETWEEN_NODES)
@@ -156,6 +156,7 @@ def test_the_api_between_nodes_is_on_no_port_without_certificates(used: Cluster,
 @pytest.mark.parametrize("path", sorted(MONITOR))
 def test_probes_are_answered(used: Cluster, path: str) -> None:
     for node in used:
+        wait_until(node.ready, f"{node.node_id} is ready")
         response = get(node.monitor + path)
         assert (response.status, set(response.json())) == (200, MONITOR[path])
     assert get(used["node1"].monitor + "/ready?verbose").data.endswith(b"\nready\n")
@@ -188,7 +189,16 @@ class Page:
 
 @pytest.fixture(scope="module")
 def pages(used: Cluster) -> dict[str, Page]:
-    return {node.node_id: Page(node) for node in used}
+    """Taken one after the other, with nothing done and no election between the first and last."""
+    taken: dict[str, Page] = {}
+
+    def of_one_moment() -> bool:
+        taken.update({node.node_id: Page(node) for node in used})
+        same = {(p.value("applied_index"), p.value("term")) for p in taken.values()}
+        return len(same) == 1 and all(page.value("ready") == 1 for page in taken.values())
+
+    wait_until(of_one_moment, "all are ready, and have applied the same")
+    return taken
 
 
 MOVED = [

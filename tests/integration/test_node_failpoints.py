@@ -207,9 +207,9 @@ def take_the_lead(cluster: Cluster, victim: Node) -> None:
     """Hand leadership to the victim, unless its end has come already."""
     deadline = time.monotonic() + 30.0
     target = {"target": victim.node_id}
-    while victim.running() and cluster.leader() is not victim:
+    while victim.running() and (leader := cluster.leader()) is not victim:
         assert time.monotonic() < deadline, f"{victim.node_id} was not given the lead"
-        cluster.leader().admin_request("POST", "/api/v1/leader", json=target)
+        leader.admin_request("POST", "/api/v1/leader", json=target)
 
 
 def somebody_moves(cluster: Cluster, victim: Node) -> None:

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from authority import CLUSTER, Authority, write
 from transport_nodes import (
+    STEADY,
     Endpoint,
     client,
     eventually,
     introduce,
+    quickest,
     tick,
     ticking,
 )
@@ -65,12 +67,17 @@ def test_messages_arrive_whole_and_in_order(made: Callable[..., Endpoint]) -> No
 def test_a_message_wakes_a_waiting_tick_thread_at_once(made: Callable[..., Endpoint]) -> None:
     a, b = made("a"), made("b")
     introduce(a, b)
-    threading.Timer(0.2, lambda: a.send("b", {"type": "append"})).start()
-    began = time.monotonic()
-    while not b.received:
-        assert b.transport.wait(5.0)
-        tick(b)
-    assert time.monotonic() - began < 1.0
+
+    def until_it_wakes() -> float:
+        b.received.clear()
+        threading.Timer(0.2, lambda: a.send("b", {"type": "append"})).start()
+        began = time.monotonic()
+        while not b.received:
+            assert b.transport.wait(5.0)
+            tick(b)
+        return time.monotonic() - began
+
+    assert quickest(until_it_wakes) < 1.0
 
 
 def test_a_large_message_arrives_and_a_larger_one_is_refused_at_the_sender(
@@ -87,9 +94,9 @@ def test_a_large_message_arrives_and_a_larger_one_is_refused_at_the_sender(
 
 
 def test_each_pair_keeps_one_link_though_both_sides_dial(made: Callable[..., Endpoint]) -> None:
-    nodes = [made(name) for name in "abc"]
+    nodes = [made(name, pace=STEADY) for name in "abc"]
     introduce(*nodes)
-    until = time.monotonic() + 1.5
+    until = time.monotonic() + 4.0  # silence is 3 s
     ticking(*nodes, until=lambda: time.monotonic() > until)
     for node in nodes:
         assert [what for what, _ in node.events].count("down") <= 1
@@ -97,10 +104,10 @@ def test_each_pair_keeps_one_link_though_both_sides_dial(made: Callable[..., End
 
 
 def test_p29_an_idle_link_lives_on_pings(made: Callable[..., Endpoint]) -> None:
-    a, b = made("a"), made("b")
+    a, b = made("a", pace=STEADY), made("b", pace=STEADY)
     introduce(a, b)
     before = len(a.events)
-    until = time.monotonic() + 2.5  # silence is 1 s
+    until = time.monotonic() + 4.0  # silence is 3 s
     ticking(a, b, until=lambda: time.monotonic() > until)
     assert a.events[before:] == []
     assert a.transport.counts().peers["b"].frames_received >= 10
@@ -235,7 +242,7 @@ def test_an_unknown_message_is_counted_and_dropped(made: Callable[..., Endpoint]
 def test_new_certificates_are_used_without_a_restart(
     made: Callable[..., Endpoint], authority: Authority
 ) -> None:
-    a, b = made("a"), made("b")
+    a, b = made("a", pace=STEADY), made("b", pace=STEADY)
     introduce(a, b)
     old_ca = authority.pem
     successor = Authority(authority.directory)

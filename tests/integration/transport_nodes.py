@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 TYPES = frozenset({"append", "reply"})
 QUICK = Pace(0.1, 1.0)
+STEADY = Pace(0.1, 3.0)
+"""For links that are to last, on a machine that may stall for a second."""
 
 
 def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> None:
@@ -28,6 +30,11 @@ def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "the condition never held"
         time.sleep(0.005)
+
+
+def quickest(measure: Callable[[], float], times: int = 3) -> float:
+    """The least of some measurements: what else the machine does is hardly in all of them."""
+    return min(measure() for _ in range(times))
 
 
 class Endpoint:

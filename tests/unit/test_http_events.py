@@ -160,6 +160,7 @@ def test_a_follower_that_does_not_read_is_dropped(node: Running) -> None:
     node.control.others = tuple(
         NodeStatus(f"node{n}", reachable=False, error="x" * 20_000) for n in range(2, 60)
     )
+    look(node)  # the follower has its answer a moment before it is one
     for _ in range(60):
         look_if_watched(node)
     assert not node.viewers.looking

@@ -34,7 +34,7 @@ from pickbox.storage.tree import FileTree
 from pickbox.storage.versions import Versions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from pickbox.seams import NodeControl
@@ -251,15 +251,21 @@ def test_a_peer_that_hangs_holds_nobody_up(pair: tuple[Side, Side]) -> None:
     one, two = pair
     with socket.create_server(("127.0.0.1", 0)) as silent:
         hung = Member("three", f"127.0.0.1:{silent.getsockname()[1]}")
-        one.meet(one.member, two.member, hung)
         stager = one.stager()
-        began = time.monotonic()
-        for number in range(12):
-            digest = hold(one, CONTENT + bytes([number]))
-            put = Put(b"p", Kind.FILE, len(CONTENT) + 1, 0o644, 1, digest)
-            assert stager.stage([put], 5.0) == {digest: ("one", "two")}
-        assert time.monotonic() - began < 4.0
+        undisturbed = seconds_to_stage(one, stager, range(12))
+        one.meet(one.member, two.member, hung)
+        assert seconds_to_stage(one, stager, range(12, 24)) - undisturbed < 4.0
         stager.stop()
+
+
+def seconds_to_stage(one: Side, stager: Stager, numbers: Iterable[int]) -> float:
+    """How long contents take to be on two nodes; how long the disk takes is in it."""
+    began = time.monotonic()
+    for number in numbers:
+        digest = hold(one, CONTENT + bytes([number]))
+        put = Put(b"p", Kind.FILE, len(CONTENT) + 1, 0o644, 1, digest)
+        assert stager.stage([put], 5.0) == {digest: ("one", "two")}
+    return time.monotonic() - began
 
 
 def test_what_the_leader_refuses_comes_back_as_it_said_it(pair: tuple[Side, Side]) -> None:

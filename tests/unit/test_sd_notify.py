@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 import uuid
@@ -167,6 +168,25 @@ def test_what_could_not_be_said_is_said_again(tmp_path: Path) -> None:
         assert systemd.next() == ready
         node.told = "later"
         assert systemd.next() == ["STATUS=later"], "and only once"
+
+
+def test_one_that_does_not_read_holds_up_neither_the_stop_nor_later_signs_of_life(
+    systemd: Notifications, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = Joiner()
+    told = manager(systemd, WATCHDOG_USEC=str(int(WATCHDOG * 1e6)))
+    systemd.fill()
+    told.follow(node)
+    asked = node.asked
+    wait_until(lambda: node.asked > asked + 2, "signs of life are tried again")
+    began = time.monotonic()
+    told.stopping("")
+    assert time.monotonic() - began < 5.0
+    full = {"why": os.strerror(errno.EAGAIN)}
+    warnings = [r for r in caplog.records if r.message == "notify_socket_unusable"]
+    assert [r.__dict__["fields"] for r in warnings].count(full) == 1, "said once"
+    systemd.drain()
+    systemd.until("WATCHDOG=1")
 
 
 def test_ready_is_said_though_a_check_failed_when_the_node_had_joined(
