@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import urllib3
 import yaml
+from cluster import wait_until
 from ports import free_ports
 
 from playbooks import Run, run_playbook
@@ -57,9 +58,14 @@ class Balancer:
         with urllib3.PoolManager(retries=False) as pool:
             return pool.request(method, self.url + path, timeout=40.0, **options)
 
+    def told(self, path: str) -> str:
+        """What it tells of itself, over a connection that keeps no old process from ending."""
+        with urllib3.PoolManager() as pool:
+            return pool.request("GET", f"http://127.0.0.1:{self.stats_port}/{path}").data.decode()
+
     def metrics(self) -> str:
         """What HAProxy tells of itself."""
-        return urllib3.request("GET", f"http://127.0.0.1:{self.stats_port}/metrics").data.decode()
+        return self.told("metrics")
 
     def connections_to(self, node: Node) -> int:
         """How many connections the balancer has to a node's client port."""
@@ -81,8 +87,19 @@ class Balancer:
             return []
 
     def reload(self) -> None:
-        """Have it load its configuration again, as an operator would."""
-        self.processes()[0].send_signal(signal.SIGHUP if self.kind == "nginx" else signal.SIGUSR2)
+        """Have it load its configuration again, as an operator would.
+
+        Returns when all its processes but the first are new ones: an old one that is idle ends, and
+        closes connections that clients keep, and it could still answer by what held before.
+        """
+        master, *old = self.processes()
+        master.send_signal(signal.SIGHUP if self.kind == "nginx" else signal.SIGUSR2)
+
+        def renewed() -> bool:
+            now = set(master.children(recursive=True))
+            return bool(now) and not now & set(old)
+
+        wait_until(renewed, f"the processes of {self.kind} are new ones", 120)
 
     def stop(self) -> None:
         """End it."""

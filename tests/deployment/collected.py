@@ -69,8 +69,9 @@ class Logs:
         return self.directory / "logs/cluster.jsonl"
 
     def events(self) -> list[dict[str, Any]]:
-        lines = self.file.read_text().splitlines() if self.file.exists() else []
-        return [json.loads(line) for line in lines]
+        text = self.file.read_text() if self.file.exists() else ""
+        whole, _, _ = text.rpartition("\n")  # the last line may be in the middle of being written
+        return [json.loads(line) for line in whole.splitlines()]
 
     def play(self, *arguments: str) -> Run:
         return run_playbook(self._inventory(), *arguments, "pickbox.cluster.logs")

@@ -12,6 +12,7 @@ import shutil
 import signal
 import socket
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -172,13 +173,19 @@ def test_new_ports_reach_one_node_after_the_other(deployment: Deployment) -> Non
 
     def count() -> None:
         while not done.wait(0.1):
-            at_once.append(len(deployment.pids()))
+            with suppress(*supervisor.UNREACHABLE):  # that it is busy says nothing of the nodes
+                infos = supervisor.connect(
+                    str(deployment.home / "supervisor.sock")
+                ).getAllProcessInfo()
+                at_once.append(sum(info["statename"] == "RUNNING" for info in infos))
 
     counting = threading.Thread(target=count)
     counting.start()
-    run = deployment.play("deploy")
-    done.set()
-    counting.join()
+    try:
+        run = deployment.play("deploy")
+    finally:
+        done.set()
+        counting.join()
     assert run.code == 0, run.output
     assert min(at_once) == len(NODES) - 1
     assert not set(deployment.pids().values()) & set(before.values())
@@ -245,7 +252,8 @@ def test_a_release_that_does_not_start_is_taken_back_from_the_first_node(
 ) -> None:
     before, pids = running(deployment), deployment.pids()
     change_release(deployment, 'raise RuntimeError("broken on purpose")\n')
-    run = deployment.play("upgrade", "--extra-vars=pickbox_ready_timeout=20")
+    # So long may the old release take too when it is started again.
+    run = deployment.play("upgrade", "--extra-vars=pickbox_ready_timeout=45")
     assert run.code != 0
     told = " ".join(run.output.split())
     found = re.search(r"msg: .*?(node\d) failed at .* It has its old release (\S+) and its", told)

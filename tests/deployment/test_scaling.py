@@ -112,6 +112,25 @@ def watched(deployment: Deployment) -> list[str]:
     return sorted(target["labels"]["node"] for target in targets)
 
 
+def settled(deployment: Deployment) -> int:
+    """The term, once every node sees every one ready and has the same leader in it."""
+    terms: list[int] = []
+
+    def seen() -> bool:
+        views = []
+        for node in deployment.nodes:
+            with urllib.request.urlopen(
+                url(deployment, node, "dashboard", "/api/cluster"), timeout=10
+            ) as answer:
+                views.append(json.load(answer))
+        terms[:] = {view["term"] for view in views}
+        ready = all(node["ready"] for view in views for node in view["nodes"])
+        return ready and len(terms) == len({view["leader"] for view in views}) == 1
+
+    wait_until(seen, "every node sees every one ready, and the same leader", 60)
+    return terms[0]
+
+
 def admin_request(deployment: Deployment, node: str, path: str) -> urllib.request.Request:
     """With the token that is on the machine at the moment."""
     (token, *_) = (deployment.home / "secrets/admin_token").read_text().split()
@@ -199,10 +218,14 @@ def test_nodes_join_and_nobody_notices(deployment: Deployment) -> None:
 def test_who_joins_can_make_the_backup(deployment: Deployment) -> None:
     """All decide by the same list of nodes which of them makes it, so just one must."""
     scripts = [deployment.home / f"nodes/{node}/backup/pickbox-backup" for node in deployment.nodes]
-    runs = [
-        subprocess.run([script, "scheduled"], check=False, capture_output=True)
-        for script in scripts
-    ]
+    while True:
+        term = settled(deployment)
+        runs = [
+            subprocess.run([script, "scheduled"], check=False, capture_output=True)
+            for script in scripts
+        ]
+        if settled(deployment) == term:
+            break  # all chose among the same followers
     assert [run.returncode for run in runs] == [0, 0, 0], runs
     made = [run for run in runs if b"snapshot" in run.stdout]
     assert len(made) == 1, runs

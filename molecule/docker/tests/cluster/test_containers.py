@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 import urllib.request
 from typing import TYPE_CHECKING, Any
 
@@ -27,13 +28,21 @@ def inside(host: Any, container: dict[str, Any], command: str) -> Any:
 
 
 def test_the_node_is_healthy_and_runs_the_version_that_it_should(
-    container: dict[str, Any], variables: dict[str, Any], now: dict[str, str]
+    host: Any, container: dict[str, Any], variables: dict[str, Any], now: dict[str, str]
 ) -> None:
-    assert container["State"]["Health"]["Status"] == "healthy"
-    url = f"http://127.0.0.1:{variables['pickbox_dashboard_port']}/api/cluster"
-    with urllib.request.urlopen(url, timeout=10) as answer:
-        nodes = json.load(answer)["nodes"]
-    assert {node["version"] for node in nodes} == {now["version"]}
+    def seen() -> tuple[str, set[str]]:
+        """The node's health, and the versions of all nodes as it sees them."""
+        health = f"docker inspect --format={{{{.State.Health.Status}}}} {container['Id']}"
+        url = f"http://127.0.0.1:{variables['pickbox_dashboard_port']}/api/cluster"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            nodes = json.load(answer)["nodes"]
+        return host.check_output(health), {node["version"] for node in nodes}
+
+    expected = ("healthy", {now["version"]})
+    deadline = time.monotonic() + 60
+    while (last := seen()) != expected and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert last == expected
 
 
 def test_the_process_is_of_its_user_and_may_nothing(host: Any, container: dict[str, Any]) -> None:

@@ -30,7 +30,10 @@ def test_of_all_timers_one_has_made_a_backup(host: Any) -> None:
     said = []
     for one in host.get_hosts(testinfra_hosts):
         with one.sudo():
-            command = "journalctl --unit=pickbox-backup.service --output=cat --no-pager"
+            last = one.check_output(
+                "systemctl show pickbox-backup.service --property=InvocationID --value"
+            )
+            command = f"journalctl _SYSTEMD_INVOCATION_ID={last} --output=cat --no-pager"
             said += one.check_output(command).splitlines()
     made = [line for line in said if line.startswith("snapshot ")]
     left = [line for line in said if line.startswith("nothing to do here")]

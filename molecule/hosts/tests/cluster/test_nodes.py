@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ testinfra_hosts = ["ansible://pickbox?ansible_inventory=" + os.environ["PICKBOX_
 
 PORTS = {"raft": 8001, "admin": 9001, "monitoring": 6001, "dashboard": 8080}
 WORST_EXPOSURE = 2.0
+FORMED_SECONDS = 60.0
 
 
 def get(host: Any, address: str, path: str, port: int = PORTS["dashboard"]) -> Any:
@@ -114,10 +116,21 @@ def test_the_sandbox_of_the_process_is_real(host: Any) -> None:
     assert "ro" in root[5].split(",")
 
 
+def formed(cluster: dict[str, Any], names: set[str]) -> bool:
+    """Whether all are ready and name one leader, as a view of the cluster has it."""
+    leaders = {node["leader"] for node in cluster["nodes"]}
+    ready = {node["node_id"] for node in cluster["nodes"] if node["ready"]}
+    return ready == names and leaders == {cluster["leader"]} and cluster["leader"] in names
+
+
 def test_the_cluster_has_formed(host: Any, address: str) -> None:
-    cluster = get(host, address, "/api/cluster")
     hosts = host.get_hosts(testinfra_hosts)
     names = {one.ansible.get_variables()["inventory_hostname"] for one in hosts}
+    deadline = time.monotonic() + FORMED_SECONDS
+    while not formed(cluster := get(host, address, "/api/cluster"), names):
+        if time.monotonic() > deadline:
+            break  # what is wrong is said below
+        time.sleep(0.5)
     assert {node["node_id"] for node in cluster["nodes"]} == names
     assert all(node["ready"] for node in cluster["nodes"])
     assert {node["leader"] for node in cluster["nodes"]} == {cluster["leader"]}

@@ -31,8 +31,9 @@ options:
     type: str
     default: ""
   settle:
-    description: Seconds to wait until every node is ready and has caught up, of which those that
-      say nothing get six. It is no failure if they are not; RV(caught_up) says which are.
+    description: Seconds to wait until every node is ready and has caught up, and all that answer
+      name one leader, of which those that say nothing get six. It is no failure if they are not;
+      RV(caught_up) says which are.
     type: int
     default: 0
 attributes:
@@ -184,10 +185,10 @@ def main() -> None:
         time.sleep(0.1)
         seen = look(nodes, module.params["timeout"])
     committed, settle = committed_in(seen), module.params["settle"]
-    while len(caught_up(seen, committed)) < len(nodes):
+    while len(caught_up(seen, committed)) < len(nodes) or not seen["leader"]:
         waited = time.monotonic() - began
-        silent_alone = len(caught_up(seen, committed)) == len(seen["nodes"])
-        if waited > (min(settle, _SILENT_AT_MOST) if silent_alone else settle):
+        settled = len(caught_up(seen, committed)) == len(seen["nodes"]) and seen["leader"]
+        if waited > (min(settle, _SILENT_AT_MOST) if settled else settle):
             break
         time.sleep(0.1)
         seen = look(nodes, module.params["timeout"])

@@ -91,6 +91,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.pickbox.cluster.plugins.module_utils import supervisor
 
 BAD_NAME = 10
+ALREADY_STARTED = 60
 NOT_RUNNING = 70
 
 
@@ -137,7 +138,7 @@ def start(module: AnsibleModule, rpc: Any, seen: Program) -> str:
         if seen.stale or not seen.known:
             rpc.addProcessGroup(name)
         if not look(rpc, name).running:
-            rpc.startProcess(name)
+            _start(rpc, name)
     except xmlrpc.client.Fault as fault:
         log = supervisor.tail(module.params["log"])
         module.fail_json(
@@ -145,6 +146,15 @@ def start(module: AnsibleModule, rpc: Any, seen: Program) -> str:
             + (f" The end of {module.params['log']}:\n{log}" if log else "")
         )
     return "restarted" if seen.running else "started"
+
+
+def _start(rpc: Any, name: str) -> None:
+    try:
+        rpc.startProcess(name)
+    except xmlrpc.client.Fault as fault:
+        # supervisord is about to start it by itself, as after a try that failed.
+        if fault.faultCode != ALREADY_STARTED:
+            raise
 
 
 def _stop(rpc: Any, name: str) -> None:
