@@ -38,6 +38,7 @@ ALL = [
     Regression(
         weakened.believes_the_kernel_at_its_start, "acknowledged is durable", (20027, 20030, 20091)
     ),
+    Regression(weakened.says_not_what_a_snapshot_ended, "no tick fails", (3880133890,)),
     Regression(weakened.syncs_no_snapshot_names, "no tick fails", (20076, 20074, 20153)),
     Regression(weakened.votes_for_anybody, "leader completeness", (20023, 20053, 20060)),
     Regression(weakened.votes_twice, "one vote a term", (20000, 20005)),

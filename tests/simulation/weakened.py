@@ -15,6 +15,8 @@ from pickbox.consensus.following import Following
 from pickbox.consensus.handover import Handover
 from pickbox.consensus.library import LibraryNode
 from pickbox.consensus.links import Links
+from pickbox.consensus.log import records
+from pickbox.consensus.log.durable_log import DurableLog
 from pickbox.consensus.log.segment import Segment
 from pickbox.consensus.membership import Membership
 from pickbox.consensus.proposals import Fate, Outcome
@@ -68,6 +70,19 @@ def syncs_no_segment(patch: pytest.MonkeyPatch) -> None:
 def believes_the_kernel_at_its_start(patch: pytest.MonkeyPatch) -> None:
     """Found: what a killed process had left to the kernel was counted, and then lost."""
     patch.setattr(Segment, "assure", _nothing)
+
+
+def says_not_what_a_snapshot_ended(patch: pytest.MonkeyPatch) -> None:
+    """Found: entries of another past than the snapshot's were read again, and called damage."""
+    compact, write = DurableLog.compact_to, DurableLog._write_later
+
+    def compact_to(self: Any, index: int, term: int, *, keep_trailing: int) -> None:
+        ended = records.encode_number(records.RecordType.TRUNCATE, index + 1)
+        self._write_later = lambda record: None if record == ended else write(self, record)
+        compact(self, index, term, keep_trailing=keep_trailing)
+        del self._write_later
+
+    patch.setattr(DurableLog, "compact_to", compact_to)
 
 
 def syncs_no_snapshot_names(patch: pytest.MonkeyPatch) -> None:

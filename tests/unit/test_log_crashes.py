@@ -52,6 +52,10 @@ def work(disk: SimulatedDisk, rng: random.Random, rounds: int, history: list[Mod
                 log.compact_to(index, log.term_at(index), keep_trailing=rng.randint(1, 5))
             case 3 if rng.random() < 0.2:
                 log.compact_to(log.last_index + rng.randint(1, 9), term, keep_trailing=1)
+            case 4 if log.last_index > log.compacted[0] and len(log) and rng.random() < 0.2:
+                term += 1  # another past than the log's
+                first = max(log.first_index, log.compacted[0] + 1)
+                log.compact_to(rng.randint(first, log.last_index), term, keep_trailing=1)
             case _:
                 for _ in range(rng.randint(1, 4)):
                     log.add(rng.randbytes(rng.randint(0, 300)), log.last_index + 1, term)

@@ -98,6 +98,23 @@ def test_a_snapshot_that_is_ahead_of_the_log_empties_it(tmp_path: Path) -> None:
     assert open_log(tmp_path)[:] == [(b"next", 1001, 7)]
 
 
+def test_a_snapshot_of_another_past_than_the_logs_empties_it(tmp_path: Path) -> None:
+    log = open_log(tmp_path, segment_bytes=4096)
+    for index in range(1, 201):
+        log.add(b"x" * 100, index, 1)
+        log.sync()
+    log.compact_to(100, 7, keep_trailing=0)
+    log.sync()
+    assert (len(log), log.last_index) == (0, 100)
+    log.close()
+    again = open_log(tmp_path, segment_bytes=4096)  # the newest segment has entries of after it
+    assert (len(again), again.last_index, again.compacted) == (0, 100, (100, 7))
+    again.add(b"next", 101, 7)
+    again.sync()
+    again.close()
+    assert open_log(tmp_path, segment_bytes=4096)[:] == [(b"next", 101, 7)]
+
+
 def test_an_entry_that_does_not_follow_is_refused(tmp_path: Path) -> None:
     log = open_log(tmp_path)
     log.add(b"one", 1, 1)

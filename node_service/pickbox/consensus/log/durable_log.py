@@ -244,6 +244,9 @@ class DurableLog:
         if not self._state.entries:
             self._forget_from(0)
             self.synced_index = index
+            # In the oldest segment that is left, entries of the old past may begin after `index`:
+            # without those before them, the snapshot does not say that they went.
+            self._write_later(encode_number(RecordType.TRUNCATE, index + 1))
         self._write_later(encode_compacted(index, term))
         self._droppable = index - keep_trailing
 
