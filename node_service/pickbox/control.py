@@ -184,7 +184,7 @@ class Control:
     def _disk_check(self) -> str:
         if self._disk.ok():
             return ""
-        return f"the volume is nearly full ({self._disk.free()} bytes free): free some space"
+        return f"the volume is nearly full ({self._disk.free() >> 20} MiB free): free some space"
 
     def _content_check(self) -> str:
         pending = self._placer.pending
