@@ -213,6 +213,7 @@ class SafeSyncObj(LibraryNode):
         if self.raft_log.dirty:
             self.raft_log.sync()
         self.release_held()
+        self.elections.count_own_vote()
 
     def _commit_what_a_majority_holds(self) -> None:
         if self.commit_index < self.last_index:

@@ -125,7 +125,17 @@ class Elections:
         for voter in configuration.voters:
             if voter != node.node_id:
                 node.send_after_sync(voter, request)
-        self._count_votes()
+        if trial:
+            self._count_votes()
+
+    def count_own_vote(self) -> None:
+        """Its own vote counts from now on: to be called when the log is durable.
+
+        Where it is enough, as that of the only voter, a leader would else be heard of in a term
+        that its disk does not know, and give its vote to another in it after a crash.
+        """
+        if self._votes and not self._trial:
+            self._count_votes()
 
     def on_reply(self, sender: str, incarnation: bytes, reply: VoteReply) -> None:
         """Count a vote, once per voter, if it is for the election under way."""
