@@ -39,7 +39,9 @@ ALL = [
         weakened.believes_the_kernel_at_its_start, "acknowledged is durable", (20027, 20030, 20091)
     ),
     Regression(weakened.says_not_what_a_snapshot_ended, "no tick fails", (3880133890,)),
+    Regression(weakened.leaves_a_segment_without_its_preamble, "one vote a term", (2665009550,)),
     Regression(weakened.syncs_no_snapshot_names, "no tick fails", (20076, 20074, 20153)),
+    Regression(weakened.leads_before_its_own_vote_is_durable, "one leader a term", (683504668,)),
     Regression(weakened.votes_for_anybody, "leader completeness", (20023, 20053, 20060)),
     Regression(weakened.votes_twice, "one vote a term", (20000, 20005)),
     Regression(weakened.begins_with_a_majority, "one leader a term", (20129, 1088)),

@@ -85,11 +85,35 @@ def says_not_what_a_snapshot_ended(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(DurableLog, "compact_to", compact_to)
 
 
+def leaves_a_segment_without_its_preamble(patch: pytest.MonkeyPatch) -> None:
+    """Found: a vote went with the segments before one that a crash had left empty."""
+    make_writable, write = DurableLog._make_writable, DurableLog._write_preamble
+
+    def _make_writable(self: Any, found: Any) -> None:
+        there = set(found.segments)
+        self._write_preamble = lambda new: None if new.number in there else write(self, new)
+        make_writable(self, found)
+        del self._write_preamble
+
+    patch.setattr(DurableLog, "_make_writable", _make_writable)
+
+
 def syncs_no_snapshot_names(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(SnapshotStore, "_sync_directory", _nothing)
 
 
 # -- elections -----------------------------------------------------------------------------------
+
+
+def leads_before_its_own_vote_is_durable(patch: pytest.MonkeyPatch) -> None:
+    """Found: the only voter led a term that its disk did not know, and voted for another in it."""
+    campaign = Elections._campaign
+
+    def _campaign(self: Any, **how: bool) -> None:
+        campaign(self, **how)
+        self.count_own_vote()
+
+    patch.setattr(Elections, "_campaign", _campaign)
 
 
 def votes_for_anybody(patch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from pickbox.consensus.log import DurableLog, LogDamaged, LogStopped, recover
+from pickbox.consensus.log import DurableLog, HardState, LogDamaged, LogStopped, recover
 from pickbox.consensus.log.records import BATCH_MAGIC
 from simulation.disk import PowerCut, SimulatedDisk
 
@@ -102,6 +102,35 @@ def test_p04_a_power_cut_at_any_operation_keeps_what_was_synced(seed: int) -> No
         log.close()
         assert recover(disk, "raft").torn == 0  # what was cut is gone from the disk
         work(disk, rng, 10, [])  # and it goes on
+
+
+def fill(log: DurableLog, count: int) -> None:
+    """Append entries, some to a segment, each with a sync of its own."""
+    for _ in range(count):
+        log.add(b"x" * 300, log.last_index + 1, 3)
+        log.sync()
+
+
+def test_p04_a_vote_outlives_the_segments_before_one_that_a_crash_left_empty() -> None:
+    rehearsal = SimulatedDisk()
+    fill(open_log(rehearsal), 20)
+    for cut_at in range(1, rehearsal.operations + 1):
+        disk = SimulatedDisk()
+        log = open_log(disk)
+        log.set_hard_state(3, "node1/ab")
+        log.sync()
+        disk.cut_at = disk.operations + cut_at
+        with pytest.raises(PowerCut):
+            fill(log, 40)
+        disk.power_up(random.Random(cut_at))
+        log = open_log(disk)
+        fill(log, 1)  # into the newest segment, which becomes the oldest
+        log.compact_to(log.last_index, 3, keep_trailing=0)
+        log.sync()
+        log.close()
+        again = open_log(disk)
+        assert again.hard_state == HardState(3, "node1/ab")
+        assert again.compacted == (log.last_index, 3)
 
 
 @pytest.mark.parametrize("kind", ["killed", "refused"])

@@ -324,11 +324,16 @@ class DurableLog:
         return self._begin_segment(current.number + 1, BATCH_HEADER + size)
 
     def _begin_segment(self, number: int, room: int) -> Segment:
-        """Make a segment whose first batch repeats what older ones say beside their entries."""
+        """Make a segment with room for a batch."""
         size = max(self._segment_bytes, room + _PREAMBLE_ROOM)
         salt = os.urandom(8)
         segment = Segment.create(self._disk, self._directory, number, salt, size)
         self._segments[number] = segment
+        self._write_preamble(segment)
+        return segment
+
+    def _write_preamble(self, segment: Segment) -> None:
+        """Repeat in its first batch what older segments say beside their entries: they may go."""
         state = self._state
         vote = state.hard_state
         preamble = encode_vote(vote.term, vote.voted_for)
@@ -336,7 +341,6 @@ class DurableLog:
         self._sequence += 1
         segment.write(self._sequence, preamble)
         segment.sync()
-        return segment
 
     def _make_writable(self, found: Recovered) -> None:
         """Cut what a crash has torn, make the rest durable, and have a segment to write to.
@@ -358,6 +362,8 @@ class DurableLog:
             last.cut(result.end, self._segment_bytes)
         last.assure(result.last)
         self._disk.sync_directory(self._directory)
+        if not result.records:  # a crash came before its preamble
+            self._write_preamble(last)
         if result.sealed:
             self._begin_segment(number + 1, 0)
 
