@@ -206,7 +206,7 @@ def test_a_download_that_never_began_leaves_nothing(pair: tuple[Side, Side]) -> 
 def test_content_that_is_not_what_its_digest_says_is_never_kept(pair: tuple[Side, Side]) -> None:
     one, two = pair
     digest = digest_bytes(CONTENT)
-    one.lie = CONTENT[:-1] + b"?"
+    one.lie = CONTENT[:-1] + bytes([CONTENT[-1] ^ 1])
     assert not two.fetcher.fetch(digest, len(CONTENT), ["one"])
     assert two.counts.errors == ["digest_mismatch"]
     one.lie = None
