@@ -7,9 +7,11 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 
+import module_runs
 import pytest
 from ansible_collections.pickbox.cluster.plugins.module_utils import api, cluster
 from ansible_collections.pickbox.cluster.plugins.modules import cluster_info, wait_ready
+from ports import free_ports
 from serving import serving
 
 if TYPE_CHECKING:
@@ -157,3 +159,10 @@ def test_a_node_that_does_not_tell_of_itself_has_not_caught_up() -> None:
 def test_a_node_of_another_version_is_not_waited_for() -> None:
     with pytest.raises(wait_ready.OtherVersion, match=r"runs version 1\.2 and not 1\.3"):
         lacking(7, node_view("node1", 7), version="1.3")
+
+
+def test_a_check_waits_for_no_node() -> None:
+    nobody = {"node1": f"http://127.0.0.1:{free_ports(1)[0]}"}
+    answer = module_runs.run("cluster_info", check=True, nodes=nobody, settle=60)
+    assert set(answer["silent"]) == {"node1"}
+    assert answer["seconds"] < 30

@@ -32,13 +32,13 @@ options:
     default: ""
   settle:
     description: Seconds to wait until every node is ready and has caught up, and all that answer
-      name one leader, of which those that say nothing get six. It is no failure if they are not;
+      name one leader. Those that say nothing get six of them. It is no failure if they are not;
       RV(caught_up) says which are.
     type: int
     default: 0
 attributes:
   check_mode:
-    description: Reads only, so it does the same in check mode.
+    description: Reads only, so it does the same in check mode, and waits for nothing.
     support: full
 author:
   - The Pickbox developers (@pickbox)
@@ -184,7 +184,7 @@ def main() -> None:
             module.fail_json(msg=f"No leader after {wait} s: {in_words(seen)}")
         time.sleep(0.1)
         seen = look(nodes, module.params["timeout"])
-    committed, settle = committed_in(seen), module.params["settle"]
+    committed, settle = committed_in(seen), 0 if module.check_mode else module.params["settle"]
     while len(caught_up(seen, committed)) < len(nodes) or not seen["leader"]:
         waited = time.monotonic() - began
         settled = len(caught_up(seen, committed)) == len(seen["nodes"]) and seen["leader"]
