@@ -165,3 +165,9 @@ class Dashboard:
         path.parent.mkdir(exist_ok=True)
         self.page.evaluate("scrollTo(0, 0)")  # the bar at the top is wherever the page is scrolled
         self.page.screenshot(path=path, full_page=True)
+
+
+def has_told(node: Node, what: str) -> bool:
+    """Whether one of the node's events says this, or names this path."""
+    events = node.request("GET", "/api/events").json()["events"]
+    return any(what in event["text"] or what in event["paths"] for event in events)

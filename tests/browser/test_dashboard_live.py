@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 from cluster import Cluster, wait_until
-from dashboard import REFRESH, Dashboard
+from dashboard import REFRESH, Dashboard, has_told
 from legibility import pixels_drawn, poor_contrast
 from playwright.sync_api import expect
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cluster import Node
     from playwright.sync_api import Request, Route
 
     from conftest import Opener
@@ -55,11 +54,6 @@ def test_without_the_stream_the_page_asks_every_five_seconds(
     expect(told).to_contain_text("asked for.txt", timeout=1000 * REFRESH + 2000)
     expect(page.row("asked for.txt")).to_have_count(1)
     expect(page.verdict).to_have_text("Healthy")
-
-
-def has_told(node: Node, path: str) -> bool:
-    events = node.request("GET", "/api/events").json()["events"]
-    return any(path in event["paths"] for event in events)
 
 
 def test_graphs_are_still_there_after_a_reload(cluster: Cluster, open_dashboard: Opener) -> None:

@@ -9,13 +9,13 @@ from urllib.parse import quote
 
 import pytest
 from cluster import Cluster, wait_until
+from dashboard import has_told
 from playwright.sync_api import expect
 from proxy import keeping_the_stream
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cluster import Node
     from playwright.sync_api import Locator, Request, Route
 
     from conftest import Opener
@@ -61,11 +61,6 @@ def test_what_several_nodes_behind_a_balancer_tell_is_shown_once(
             with page.page.expect_response(EVENTS):
                 page.refresh()
         expect(page.event("leader_changed").filter(has_text=what)).to_have_count(1)
-
-
-def has_told(node: Node, what: str) -> bool:
-    events = node.request("GET", "/api/events").json()["events"]
-    return any(what in event["text"] for event in events)
 
 
 def test_an_answer_that_is_no_node_s_is_told_in_plain_words(

@@ -63,10 +63,6 @@ class Balancer:
         with urllib3.PoolManager() as pool:
             return pool.request("GET", f"http://127.0.0.1:{self.stats_port}/{path}").data.decode()
 
-    def metrics(self) -> str:
-        """What HAProxy tells of itself."""
-        return self.told("metrics")
-
     def connections_to(self, node: Node) -> int:
         """How many connections the balancer has to a node's client port."""
         return sum(

@@ -162,10 +162,9 @@ def test_no_client_notices_that_no_node_is_ready_for_a_while(balancers: Balancer
         victim.kill()
         missing = cluster.running()[0]
         missing.pause()  # one of three is no majority
+        none_active = 'haproxy_backend_active_servers{proxy="nodes"} 0'
         wait_until(
-            lambda: (
-                'haproxy_backend_active_servers{proxy="nodes"} 0' in balancers["haproxy"].metrics()
-            ),
+            lambda: none_active in balancers["haproxy"].told("metrics"),
             "HAProxy finds no node ready",
             60,
         )
@@ -197,9 +196,8 @@ def test_a_node_that_is_out_gets_nothing_and_stays_out_over_a_reload(balancers: 
     with balancers.loaded() as loads:
         _answered(loads, 40)
     assert _requests_of(node) == served
-    drained = re.findall(
-        r'haproxy_server_status{.*server="(.*)",state="DRAIN"} 1', balancers["haproxy"].metrics()
-    )
+    metrics = balancers["haproxy"].told("metrics")
+    drained = re.findall(r'haproxy_server_status{.*server="(.*)",state="DRAIN"} 1', metrics)
     assert set(drained) == {"node2", "node2:unready"}, "it gets none while no node is ready either"
     # What a deployment does when a node was left out: all are ready, so all are back.
     run = balancers.succeed("load_balancer")
