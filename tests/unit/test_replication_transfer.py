@@ -87,6 +87,7 @@ class Side:
             self.peers, self.staging, self.content, DiskGuard(base, 0), self.counts
         )
         self.lie: bytes | None = None
+        self.stager = Stager(node_id, lambda: self.members, self.peers)
 
     @property
     def member(self) -> Member:
@@ -98,10 +99,8 @@ class Side:
         for member in members:
             self.endpoint.add(member.node_id, member.address)
 
-    def stager(self) -> Stager:
-        return Stager(self.node_id, lambda: self.members, self.peers)
-
     def close(self) -> None:
+        self.stager.stop()
         self.endpoint.transport.destroy()
         self.server.stop()
 
@@ -232,7 +231,7 @@ def test_staging_puts_content_on_a_majority(pair: tuple[Side, Side]) -> None:
     one, two = pair
     digest = hold(one, CONTENT)
     put = Put(b"p", Kind.FILE, len(CONTENT), 0o644, 1, digest)
-    holders = one.stager().stage([put], 20.0)
+    holders = one.stager.stage([put], 20.0)
     assert holders == {digest: ("one", "two")}
     assert two.staging.has(digest, len(CONTENT))
 
@@ -243,7 +242,7 @@ def test_without_a_majority_nothing_may_be_proposed(pair: tuple[Side, Side]) -> 
     digest = hold(one, CONTENT)
     put = Put(b"p", Kind.FILE, len(CONTENT), 0o644, 1, digest)
     with pytest.raises(NotStaged, match="2 of 2 voters must hold the content"):
-        one.stager().stage([put], 0.5)
+        one.stager.stage([put], 0.5)
 
 
 def test_a_peer_that_hangs_holds_nobody_up(pair: tuple[Side, Side]) -> None:
@@ -251,20 +250,19 @@ def test_a_peer_that_hangs_holds_nobody_up(pair: tuple[Side, Side]) -> None:
     one, two = pair
     with socket.create_server(("127.0.0.1", 0)) as silent:
         hung = Member("three", f"127.0.0.1:{silent.getsockname()[1]}")
-        stager = one.stager()
-        undisturbed = seconds_to_stage(one, stager, range(12))
+        undisturbed = seconds_to_stage(one, range(12))
         one.meet(one.member, two.member, hung)
-        assert seconds_to_stage(one, stager, range(12, 24)) - undisturbed < 4.0
-        stager.stop()
+        assert seconds_to_stage(one, range(12, 24)) - undisturbed < 4.0
+        one.stager.stop()
 
 
-def seconds_to_stage(one: Side, stager: Stager, numbers: Iterable[int]) -> float:
+def seconds_to_stage(one: Side, numbers: Iterable[int]) -> float:
     """How long contents take to be on two nodes; how long the disk takes is in it."""
     began = time.monotonic()
     for number in numbers:
         digest = hold(one, CONTENT + bytes([number]))
         put = Put(b"p", Kind.FILE, len(CONTENT) + 1, 0o644, 1, digest)
-        assert stager.stage([put], 5.0) == {digest: ("one", "two")}
+        assert one.stager.stage([put], 5.0) == {digest: ("one", "two")}
     return time.monotonic() - began
 
 
@@ -343,12 +341,10 @@ def test_a_peer_that_stays_away_is_told_once_in_a_while(
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         away = Member("three", f"127.0.0.1:{nobody.getsockname()[1]}")
     one.meet(one.member, away)
-    stager = one.stager()
     with caplog.at_level(logging.INFO):
         for _ in range(3):
             with pytest.raises(NotStaged):
-                stager.stage([put], 0.5)
-    stager.stop()
+                one.stager.stage([put], 0.5)
     told = [record for record in caplog.records if record.getMessage() == "stage_failed"]
     assert [record.fields["peer"] for record in told] == ["three"]
 

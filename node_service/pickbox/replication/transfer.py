@@ -173,12 +173,15 @@ class Stager:
         self, wanted: dict[bytes, int], holders: dict[bytes, set[str]], timeout: float
     ) -> bool:
         """Ask every peer at once; return as soon as each content is on a majority."""
-        asked = {
-            self._pool(peer.node_id).submit(
-                peer.stage, list(wanted.items()), self._node_id, timeout
-            ): peer.node_id
-            for peer in self._peers
-        }
+        with self._pools_lock:
+            if self._stopping.is_set():
+                return False
+            asked = {
+                self._pool(peer.node_id).submit(
+                    peer.stage, list(wanted.items()), self._node_id, timeout
+                ): peer.node_id
+                for peer in self._peers
+            }
         try:
             for answer in as_completed(asked, timeout):
                 for digest in self._held(answer, asked[answer]) & holders.keys():
@@ -193,12 +196,12 @@ class Stager:
         return False
 
     def _pool(self, node_id: str) -> ThreadPoolExecutor:
-        with self._pools_lock:
-            if node_id not in self._pools:
-                self._pools[node_id] = ThreadPoolExecutor(
-                    _AT_ONCE, thread_name_prefix=f"stage-{node_id}"
-                )
-            return self._pools[node_id]
+        """The caller holds the lock."""
+        if node_id not in self._pools:
+            self._pools[node_id] = ThreadPoolExecutor(
+                _AT_ONCE, thread_name_prefix=f"stage-{node_id}"
+            )
+        return self._pools[node_id]
 
     def _held(self, answer: Future[set[bytes]], node_id: str) -> set[bytes]:
         try:
@@ -210,9 +213,9 @@ class Stager:
             return set()
 
     def stop(self) -> None:
-        """Give up what is under way."""
-        self._stopping.set()
+        """Give up what is under way, and stage nothing more."""
         with self._pools_lock:
+            self._stopping.set()
             for pool in self._pools.values():
                 pool.shutdown(wait=False, cancel_futures=True)
 
