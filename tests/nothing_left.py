@@ -27,12 +27,16 @@ _LONGEST_EXIT = 60
 
 @pytest.fixture(scope="module", autouse=True)
 def nothing_runs_on() -> Iterator[None]:
-    """Fail the module whose tests leave threads that would keep the interpreter from its end."""
+    """Fail the module whose tests leave a node, or threads that keep the interpreter from its end.
+
+    A node that runs on takes its share of the processors, and looks at the clock of the library,
+    which a simulation in the same process replaces.
+    """
     before = set(threading.enumerate())
     yield
-    for thread in _awaited_at_exit() - before:
+    for thread in _to_be_ended() - before:
         thread.join(_GRACE)
-    left = _awaited_at_exit() - before
+    left = _to_be_ended() - before
     assert not left, "threads run on: " + "\n".join(map(_where_it_is, left))
 
 
@@ -42,12 +46,13 @@ def pytest_unconfigure() -> None:
     faulthandler.dump_traceback_later(_LONGEST_EXIT, exit=True, file=sys.__stderr__)
 
 
-def _awaited_at_exit() -> set[threading.Thread]:
-    """Threads that the interpreter waits for: those that are no daemons, and those of pools."""
+def _to_be_ended() -> set[threading.Thread]:
+    """Those of a node's log, and those that the interpreter waits for: no daemons, or of pools."""
     return {
         thread
         for thread in threading.enumerate()
-        if not thread.daemon and thread is not threading.main_thread()
+        if (not thread.daemon or thread.name.startswith("raft-"))
+        and thread is not threading.main_thread()
     }
 
 

@@ -414,7 +414,7 @@ def test_a_taken_port_is_named_with_what_to_do(trio: Trio) -> None:
 
 def test_two_processes_never_use_one_log(trio: Trio) -> None:
     with pytest.raises(LogUnusable, match="is in use by another process"):
-        trio.members["node1"].start()
+        Member(trio.members["node1"].settings)
 
 
 def test_a_node_whose_catalog_differs_stops_serving_and_stays_so(trio: Trio) -> None:

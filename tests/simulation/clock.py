@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _STEP = 0.0002
 
@@ -52,3 +53,12 @@ class Clock:
             yield
         finally:
             self._watch = before
+
+
+def of_this_thread(clock: Clock, others: Callable[[], float]) -> Callable[[], float]:
+    """`clock` on the thread that calls this, and `others` on all others of the process.
+
+    A node of another test may still run in it, and each of its looks would pass time here.
+    """
+    own = threading.get_ident()
+    return lambda: clock() if threading.get_ident() == own else others()

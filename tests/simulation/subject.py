@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from pysyncobj import syncobj as library
 from pysyncobj.journal import MemoryJournal
 
-from simulation.clock import Watch
+from simulation.clock import Watch, of_this_thread
 
 if TYPE_CHECKING:
     import random
@@ -174,7 +174,7 @@ class Subject(Protocol):
 def controlled(clock: Clock, rng: random.Random) -> Iterator[None]:
     """Give the library the simulation's clock and chance, and no journal of its own."""
     before = library.monotonicTime, library.random, library.createJournal
-    library.monotonicTime, library.random = clock, rng
+    library.monotonicTime, library.random = of_this_thread(clock, before[0]), rng
     library.createJournal = lambda _: MemoryJournal()
     try:
         yield

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import inspect
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
+from pysyncobj import syncobj as library
 
 from simulation import regressions, weakened
 from simulation.campaign import Terms, run_new_seeds, run_seeds
@@ -52,6 +55,21 @@ def test_seeds_that_once_found_something_keep_every_promise() -> None:
     tally = run_seeds(Terms(), seeds)
     assert not tally.broken, told(tally)
     assert {what for what, count in tally.happened.items() if count} >= HAPPENS, told(tally)
+
+
+def test_nothing_else_in_the_process_passes_time_in_a_run() -> None:
+    undisturbed = Terms().run(20000).events
+    enough = threading.Event()
+
+    def look_at_the_time() -> None:
+        while not enough.is_set():
+            library.monotonicTime()
+
+    with ThreadPoolExecutor(1) as another:
+        another.submit(look_at_the_time)
+        disturbed = Terms().run(20000).events
+        enough.set()
+    assert disturbed == undisturbed
 
 
 @pytest.mark.parametrize("regression", regressions.ALL, ids=lambda r: r.name)
