@@ -186,6 +186,13 @@ def test_p45_no_number_of_wakes_fails(cluster: Cluster) -> None:
         cluster.nodes["A"].wake()
 
 
+def test_who_wakes_a_node_that_has_closed_is_not_failed(cluster: Cluster) -> None:
+    """Who stops a node wakes it, and it may have seen already that it is to stop."""
+    node = cluster.nodes["A"]
+    cluster.crash("A")
+    node.wake()
+
+
 def test_a_paused_follower_hears_before_it_doubts(cluster: Cluster) -> None:
     leader = cluster.elect()
     term = cluster.nodes[leader].term

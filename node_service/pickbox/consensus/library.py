@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import enum
 import logging
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
@@ -18,6 +17,7 @@ from pysyncobj.node import Node
 
 from pickbox.consensus.messages import Message, Origin, to_wire
 from pickbox.failpoints import failpoint
+from pickbox.waker import Waker
 
 if TYPE_CHECKING:
     import random
@@ -177,8 +177,7 @@ class LibraryNode(SyncObj):  # type: ignore[misc]  # the library has no types
         self._places: dict[str, tuple[str, ...]] = {}
         self._nodes: dict[str, Node] = {}
         self._linked: set[str] = set()
-        self._waker = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._awake = False
+        self._waker = Waker()
         try:
             super().__init__(
                 Node(identity.node_id),
@@ -189,7 +188,7 @@ class LibraryNode(SyncObj):  # type: ignore[misc]  # the library has no types
             )
         except SyncObjException as error:  # it says "BindError", and the transport knows more
             raise CannotListen(str(error.__context__ or error)) from error
-        self._poller.subscribe(self._waker, self._woken, 1)
+        self._poller.subscribe(self._waker.fileno(), self._woken, 1)
         state = raft_log.hard_state
         self._SyncObj__raftCurrentTerm = max(state.term, self.last_term)
         self._SyncObj__votedForNodeId = state.voted_for if state.term == self.term else None
@@ -372,23 +371,20 @@ class LibraryNode(SyncObj):  # type: ignore[misc]  # the library has no types
 
     def wake(self) -> None:
         """End the tick's wait at once. For any thread; never blocks and never fails."""
-        if not self._awake:
-            self._awake = True
-            os.eventfd_write(self._waker, 1)
+        self._waker.wake()
 
     def wait(self, seconds: float) -> None:
         """Wait for a message or `wake`, and have the transport hand over what has come."""
         self._poller.poll(max(0.0, seconds))
 
     def _woken(self, _: int, __: int) -> None:
-        os.eventfd_read(self._waker)
-        self._awake = False  # after the read: who sees it still set is served by this very turn
+        self._waker.clear()  # who wakes before this is served by this very turn
 
     def close(self) -> None:
         """Close transport, log and what this class opened."""
         self._doDestroy()
-        self._poller.unsubscribe(self._waker)
-        os.close(self._waker)
+        self._poller.unsubscribe(self._waker.fileno())
+        self._waker.close()
 
     # -- what the library offers and this node does not do ---------------------------------------
 

@@ -6,13 +6,12 @@ transport hands each connection over, and the peer's node id is the one in its c
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from pickbox.http.server import Gateway, Listener, Server
 from pickbox.tls import identity_in
+from pickbox.waker import Waker
 
 if TYPE_CHECKING:
     import socket
@@ -32,11 +31,11 @@ class _Accepted:
 
     def __init__(self) -> None:
         self._waiting: deque[ssl.SSLSocket] = deque()
-        self._ready = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._waker = Waker()
 
     def put(self, sock: ssl.SSLSocket) -> None:
         """Have `sock` accepted; one too many is closed, and the peer tries again."""
-        if self._ready < 0 or len(self._waiting) >= _MOST_WAITING:
+        if self._waker.closed or len(self._waiting) >= _MOST_WAITING:
             sock.close()
             return
         self._waiting.append(sock)
@@ -44,18 +43,18 @@ class _Accepted:
 
     def wake(self) -> None:
         """Have the accepting loop turn."""
-        with contextlib.suppress(OSError):
-            os.eventfd_write(self._ready, 1)
+        self._waker.wake()
 
     def fileno(self) -> int:
-        return self._ready
+        return self._waker.fileno()
 
     def accept(self) -> tuple[socket.socket, None]:
         """The next connection; `TimeoutError` if there is none."""
         if not self._waiting:
-            with contextlib.suppress(BlockingIOError):
-                os.eventfd_read(self._ready)
-            raise TimeoutError
+            self._waker.clear()
+            if not self._waiting:
+                raise TimeoutError
+            self._waker.wake()  # there may be more than one
         return self._waiting.popleft(), None
 
     def settimeout(self, _: float) -> None: ...
@@ -63,9 +62,7 @@ class _Accepted:
     def listen(self, _: int) -> None: ...
 
     def close(self) -> None:
-        descriptor, self._ready = self._ready, -1
-        if descriptor >= 0:
-            os.close(descriptor)
+        self._waker.close()
         while self._waiting:
             self._waiting.popleft().close()
 

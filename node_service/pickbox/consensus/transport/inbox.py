@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections import deque
 from typing import Generic, TypeVar
+
+from pickbox.waker import Waker
 
 Event = TypeVar("Event")
 
@@ -15,11 +15,10 @@ class Inbox(Generic[Event]):
 
     def __init__(self) -> None:
         self._events: deque[Event] = deque()
-        self._descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._signalled = False
+        self._waker = Waker()
 
     def fileno(self) -> int:
-        return self._descriptor
+        return self._waker.fileno()
 
     def put(self, event: Event) -> None:
         """Append `event` and wake who waits. For any thread."""
@@ -28,15 +27,11 @@ class Inbox(Generic[Event]):
 
     def wake(self) -> None:
         """End a wait at once. For any thread."""
-        if not self._signalled:
-            self._signalled = True
-            os.eventfd_write(self._descriptor, 1)
+        self._waker.wake()
 
     def start_taking(self) -> int:
         """How many events there are; what is put from now on signals again."""
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self._descriptor)
-        self._signalled = False
+        self._waker.clear()
         return len(self._events)
 
     def take(self) -> Event:
@@ -47,5 +42,5 @@ class Inbox(Generic[Event]):
         return len(self._events)
 
     def close(self) -> None:
-        """Close the descriptor. Nobody may put any more."""
-        os.close(self._descriptor)
+        """Close the descriptor; nobody waits for what is put from now on."""
+        self._waker.close()
