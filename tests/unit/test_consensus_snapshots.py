@@ -97,6 +97,31 @@ def test_p10_a_snapshot_that_cannot_be_loaded_is_not_acknowledged(cluster: Clust
     assert SnapshotStore(f"{cluster.directory}/{behind}").latest is None
 
 
+def test_a_snapshot_that_the_machine_has_taken_in_is_kept_whatever_fails_then(
+    cluster: Cluster,
+) -> None:
+    """Without it the machine would be ahead of its log, and the node never start again."""
+    _, behind = left_behind(cluster)
+    machine, load = cluster.machines[behind], cluster.machines[behind].load
+
+    def load_and_fail(path: str) -> None:
+        load(path)
+        raise RuntimeError("can't start new thread")
+
+    machine.load = load_and_fail  # type: ignore[method-assign]
+    cluster.network.heal()
+    with pytest.raises(RuntimeError, match="new thread"):
+        cluster.run(5)
+    latest = cluster.nodes[behind]._store.latest
+    assert latest is not None
+    assert latest.machine_index == machine.applied_index
+    machine.load = load  # type: ignore[method-assign]
+    cluster.crash(behind)
+    cluster.start(behind)
+    cluster.network.heal()
+    cluster.until(lambda: same(cluster))
+
+
 def test_a_snapshot_brings_a_node_up_and_the_log_goes_on(cluster: Cluster) -> None:
     leader, behind = left_behind(cluster, size=10_000)
     cluster.network.heal()

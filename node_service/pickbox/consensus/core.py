@@ -358,10 +358,13 @@ class SafeSyncObj(LibraryNode):
 
     def take_in(self, snapshot: Snapshot) -> None:
         """Continue from a received snapshot; see `Installation`."""
+        has = self._machine.applied_index
         try:
             self._store.load_into(self._machine.load, snapshot)
         except BaseException:
-            self._store.uninstall(snapshot)
+            # Once the machine has it, no log fits the machine any more but with the snapshot.
+            if self._machine.applied_index == has:
+                self._store.uninstall(snapshot)
             raise
         failpoint("snapshot_after_load")
         before = self.committed_configuration
