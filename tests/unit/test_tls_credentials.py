@@ -49,6 +49,15 @@ def test_every_ca_of_the_bundle_is_told(authority: Authority) -> None:
     assert len(digests) == 2
 
 
+OF_A_CURVE_THAT_NOBODY_KNOWS = """\
+-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqBHM9VAYItBG0wawIBAQQgQ0PWXvboaS8AY8Yd
+eVGuhDwW5wzYUhbc59jz0yF/RTChRANCAATn37bdWH9MHQT+lql2PKCasJi4+y8L
++WBVa2O/la8lT2tTslp6nKD7QNTPrZjWpj4llArsmUvJgs3McGUJSWa7
+-----END PRIVATE KEY-----
+"""
+
+
 def spoiled(authority: Authority, spoil: Callable[[CredentialsFiles], None]) -> CredentialsFiles:
     files = authority.issue("a")
     spoil(files)
@@ -64,6 +73,9 @@ WRONG: dict[str, Callable[[Authority], CredentialsFiles]] = {
     ),
     "TLS_KEY: .* holds no unencrypted private key": lambda ca: spoiled(
         ca, lambda files: files.key.write_text("key")
+    ),
+    "TLS_CERTIFICATE, .* cannot be used: .*; make new ones": lambda ca: spoiled(
+        ca, lambda files: files.key.write_text(OF_A_CURVE_THAT_NOBODY_KNOWS)
     ),
     "TLS_KEY: .* cannot be read .No such file": lambda ca: spoiled(
         ca, lambda files: files.key.unlink()
@@ -100,11 +112,13 @@ def test_changed_files_are_loaded_once_they_rest(authority: Authority) -> None:
     assert credentials.expires > before
 
 
-def test_bad_new_files_leave_the_old_ones_in_use(authority: Authority) -> None:
+@pytest.mark.parametrize("of_another", [True, False], ids=["of another", "of an unknown kind"])
+def test_bad_new_files_leave_the_old_ones_in_use(authority: Authority, of_another: bool) -> None:
     files = authority.issue("a")
     credentials = load(files)
     before = credentials.expires
-    shutil.copy(authority.issue("b").key, files.key)
+    other = authority.issue("b").key
+    files.key.write_text(other.read_text() if of_another else OF_A_CURVE_THAT_NOBODY_KNOWS)
     assert not credentials.reload_if_changed()
     assert not credentials.reload_if_changed()
     assert credentials.expires == before

@@ -15,7 +15,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -156,6 +156,15 @@ class Credentials:
         return tuple((found.st_ino, found.st_size, found.st_mtime_ns) for found in stats)
 
     def _load(self) -> _Loaded:
+        try:
+            return self._load_files()
+        except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension) as error:
+            raise CredentialsError(
+                "PICKBOX_TLS_CERTIFICATE, PICKBOX_TLS_KEY and PICKBOX_TLS_CA: what they hold "
+                f"cannot be used: {error}; make new ones (playbooks/rotate_certificates.yml)"
+            ) from error
+
+    def _load_files(self) -> _Loaded:
         authorities = _certificates("TLS_CA", self._files.ca)
         chain = _certificates("TLS_CERTIFICATE", self._files.certificate)
         self._check_key(chain[0])
