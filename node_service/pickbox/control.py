@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from pickbox import __version__
-from pickbox.errors import NoLeader, NotFound
+from pickbox.errors import NoLeader, NotFound, OutcomeUnknown
 from pickbox.levels import LEVEL
 from pickbox.observability.health import Probe, assess
 from pickbox.replication.peers import PeerError
@@ -332,7 +332,7 @@ class Control:
         if self._consensus.status().role == "leader" and self._peers:
             try:
                 self._consensus.transfer_leadership(None, _TRANSFER_SECONDS)
-            except NoLeader as error:
+            except (NoLeader, OutcomeUnknown) as error:
                 log.warning("leadership_kept", extra={"fields": {"why": error.detail}})
 
     def undrain(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import select
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -35,7 +36,7 @@ from pickbox.replication.peering import LeaderBarrier, Peering
 from pickbox.replication.peers import Forwarder, Peers
 from pickbox.replication.placement_steps import PlacementSteps
 from pickbox.replication.placer import Placer
-from pickbox.replication.proposer import Proposer
+from pickbox.replication.proposer import TO_ANSWER, Proposer
 from pickbox.replication.service import Files
 from pickbox.replication.state_machine import StateMachine
 from pickbox.replication.transfer import Fetcher, Stager
@@ -50,6 +51,7 @@ from pickbox.storage.synced import SyncedFolder
 from pickbox.storage.tree import FileTree
 from pickbox.storage.versions import Versions
 from pickbox.upgrades import ClusterUpgrade
+from pickbox.waker import Waker
 from pickbox.watcher import Watcher
 from pickbox.watcher.after_power_loss import AfterPowerLoss
 from pickbox.watcher.doubt import Doubts
@@ -79,6 +81,7 @@ class Node:
         self.credentials = credentials
         self.tokens = AdminTokens(settings)
         self.failed = ""
+        self._asked = Waker()
         self._stop_asked = threading.Event()
         self.metrics = Metrics(settings.node_id)
         self.counts = counts = ReplicationCounts(self.metrics)
@@ -220,21 +223,30 @@ class Node:
         self.observer.start()
 
     def stop(self) -> None:
-        """Drain, finish what is in flight, stop; within the drain timeout."""
+        """Drain, finish what is in flight, stop; within the drain timeout.
+
+        The databases stay open: threads that nobody waits for read them, and a connection that is
+        closed under a reader takes the process down. What was committed is on the disk with the
+        volume.
+        """
         deadline = time.monotonic() + self.settings.drain_timeout
+
+        def half_of_the_rest() -> float:
+            return max(0.5, (deadline - time.monotonic()) / 2)
+
         self.control.drain()
-        self.after_power_loss.stop(max(0.1, (deadline - time.monotonic()) / 4))
+        self.after_power_loss.stop(half_of_the_rest() / 2)
         self.watcher.stop()
-        self.backups.stop(max(0.1, (deadline - time.monotonic()) / 4))
+        self.backups.stop(half_of_the_rest() / 2)
         self.viewers.close()
-        self.listeners.stop(max(0.5, (deadline - time.monotonic()) / 2))
-        self.proposer.stop(max(0.1, deadline - time.monotonic()))
+        # Without a leader, who waits for one hears so while there is still a connection to say it.
+        self.proposer.give_up_in(half_of_the_rest() - TO_ANSWER)
+        self.listeners.stop(half_of_the_rest())
+        self.proposer.stop(half_of_the_rest())
         self.stager.stop()
         self.membership.stop()
         self.placer.stop()
         self.consensus.stop()
-        self.state.close()
-        self.catalog.close()
         with contextlib.suppress(OSError):  # then the next start looks twice
             sync_filesystem(os.fsencode(self.settings.data_dir))
             if not self.after_power_loss.in_doubt:
@@ -242,12 +254,13 @@ class Node:
         log.info("stopped")
 
     def ask_to_stop(self) -> None:
-        """Have `wait` return."""
-        self._stop_asked.set()
+        """Have `wait` return. For any thread, and for signals, which may come in one another."""
+        self._asked.wake()
 
     def wait(self) -> None:
         """Return when somebody asked to stop, or the node failed."""
-        self._stop_asked.wait()
+        select.select([self._asked], [], [])
+        self._stop_asked.set()
 
     def _check_name(self) -> None:
         """Say so if nobody can verify the admin API of this node."""
@@ -390,4 +403,4 @@ class Node:
     def _fail(self, why: str) -> None:
         self.failed = why
         log.critical("node_failed", extra={"fields": {"why": why}})
-        self._stop_asked.set()
+        self.ask_to_stop()

@@ -44,7 +44,7 @@ def run(settings: Settings, credentials: Credentials) -> int:
     """Run a node until it is asked to stop (SIGTERM, SIGINT), then end the process.
 
     Returns:
-        The exit code, if the node could not start: 78 if the data needs another release.
+        The exit code, if the data needs another release: 78.
     """
     faulthandler.enable()
     use_all_descriptors()
@@ -60,12 +60,16 @@ def run(settings: Settings, credentials: Credentials) -> int:
         return EXIT_CONFIGURATION
     except (ListenError, LogUnusable, CatalogError, OSError, sqlite3.Error) as error:
         log.critical("cannot_start", extra={"fields": {"why": str(error)}})
-        return EXIT_FAILED
+        return ending.leave(EXIT_FAILED)
     fields = {"version": __version__, "data_dir": str(settings.data_dir)}
     log.info("started", extra={"fields": fields})
     manager.follow(node.control)
     node.wait()
     ending.exit_in_time(settings.drain_timeout, EXIT_FAILED)
     manager.stopping(node.failed)
-    node.stop()
+    try:
+        node.stop()
+    except Exception as error:
+        log.exception("stop_failed")
+        node.failed = str(error)
     return ending.leave(EXIT_FAILED if node.failed else 0)

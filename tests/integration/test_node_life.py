@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import os
+import signal
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from cluster import Cluster, wait_until
+from cluster import Cluster, Node, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,3 +69,61 @@ def test_nodes_name_the_advertised_host_to_others_and_never_use_it_themselves(
         assert cluster.followers()[0].put("large", large).status == 201
         cluster.wait_settled()
         assert all((node.files / "large").read_bytes() == large for node in cluster)
+
+
+def test_who_waits_for_a_leader_is_told_when_the_node_stops(tmp_path: Path) -> None:
+    with Cluster(tmp_path / "cluster", request_timeout="60") as cluster:
+        node, *others = cluster
+        for other in others:
+            other.kill()
+        wait_until(lambda: not node.ready(), "it has no leader")
+        with ThreadPoolExecutor(1) as client:
+            put = client.submit(node.put, "file", b"content")
+            wait_until(lambda: requests_of_clients(node) == 1, "the request is there")
+            assert node.stop() == 0
+            assert put.result().status == 503
+            assert put.result().json()["type"].endswith("no-leader")
+
+
+def test_a_large_file_whose_end_comes_after_the_signal_is_taken_in(tmp_path: Path) -> None:
+    """The other nodes fetch it from the node that stops."""
+    content = os.urandom(1 << 20)
+    with Cluster(tmp_path / "cluster") as cluster:
+        node = cluster.followers()[0]
+        port = node.ports[3]
+        client = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        client.putrequest("PUT", "/api/v1/files/large")
+        client.putheader("Content-Length", str(len(content)))
+        client.endheaders(content[:-1])
+        wait_until(lambda: requests_of_clients(node) == 1, "the request is there")
+        os.kill(node.pid, signal.SIGTERM)
+        wait_until(lambda: not listens(port), "no more requests are taken")
+        client.send(content[-1:])
+        assert client.getresponse().status == 201
+        assert node.process is not None
+        assert node.process.wait(15.0) == 0
+        others = [other for other in cluster if other is not node]
+        wait_until(
+            lambda: all(other.get("large").data == content for other in others), "it is kept"
+        )
+
+
+def test_signals_that_come_all_at_once_stop_a_node_once(tmp_path: Path) -> None:
+    with Cluster(tmp_path / "cluster", size=1) as cluster:
+        node = cluster["node1"]
+        assert node.process is not None
+        for number in [signal.SIGTERM, signal.SIGINT] * 50:
+            os.kill(node.pid, number)
+        assert node.process.wait(15.0) == 0
+        assert [e["event"] for e in node.events()].count("stopped") == 1
+
+
+def requests_of_clients(node: Node) -> float:
+    """How many the node is answering now."""
+    return node.metric("pickbox_http_requests_in_flight", listener="client")
+
+
+def listens(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5):
+        return True
+    return False

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
+from watcher_node import wait_until
 
 from pickbox.changes import Delete, Outcome, Receipt, Status, Submission
 from pickbox.codec import decode_command
@@ -160,6 +162,19 @@ def test_a_change_that_may_be_committed_is_never_called_unchanged(
     log.behaviours.append(lose_the_answer)
     with pytest.raises(OutcomeUnknown, match="ask for request known-id"):
         proposer.propose([Delete(b"p")], request_id="known-id", timeout=2.0)
+
+
+def test_who_waits_for_a_leader_at_a_stop_is_told_that_nothing_was_changed(
+    proposer: Proposer, log: Log
+) -> None:
+    log.leader = None
+    with ThreadPoolExecutor(2) as callers:
+        waiting = [callers.submit(proposer.propose, [Delete(b"p")], timeout=60.0) for _ in "12"]
+        wait_until(lambda: proposer._queue.unfinished_tasks == 2)
+        proposer.stop(0.3)
+        for answer in waiting:
+            with pytest.raises(NoLeader, match="nothing was changed"):
+                answer.result(10.0)
 
 
 def test_an_expired_change_does_not_hold_up_the_next(proposer: Proposer, log: Log) -> None:

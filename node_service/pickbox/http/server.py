@@ -106,12 +106,13 @@ class Listeners:
     def stop(self, timeout: float) -> None:
         """Take no more requests, and give those in flight `timeout` seconds to finish.
 
-        The client and admin listeners close first, the monitoring one last: probes see a node that
-        is not ready, rather than none.
+        The client and admin listeners close first. The monitoring one, so that probes see a node
+        that is not ready rather than none, and that between nodes, by which others fetch what a
+        client in flight has sent, close last.
         """
         deadline = time.monotonic() + timeout
-        monitor, others = self._servers[:1], self._servers[1:]
-        for group in (others, monitor):
+        monitor, people, nodes = self._servers[:1], self._servers[1:3], self._servers[3:]
+        for group in (people, monitor + nodes):
             stopping = [server.stop_in_thread(deadline) for server in group]
             for thread in stopping:
                 # cheroot closes the sockets at the deadline and then waits for its threads as long

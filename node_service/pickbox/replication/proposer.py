@@ -7,6 +7,7 @@ burst needs few log entries, and the order in which a node's changes were propos
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import threading
 import time
@@ -43,6 +44,8 @@ MAX_SUBMISSIONS: Final = 256
 _TRY_SECONDS: Final = 2.0
 """How long one try may take: a leader that was stopped keeps the change from its successor."""
 _LEADERLESS_PAUSE: Final = 0.05
+TO_ANSWER: Final = 0.5
+"""How long those who wait may take to be told, once they are given up."""
 
 
 class ProposerMetrics(Protocol):
@@ -91,18 +94,22 @@ class Proposer:
         self._metrics = metrics
         self._queue: queue.Queue[_Pending | None] = queue.Queue(maxsize=10_000)
         self._repeats = Repeats()
-        self._stopping = threading.Event()
+        self._until = math.inf
         self._thread = threading.Thread(target=self._run, name="proposer", daemon=True)
 
     def start(self) -> None:
         """Start committing what is proposed."""
         self._thread.start()
 
-    def stop(self, timeout: float) -> None:
-        """Commit what is queued, for at most `timeout` seconds, then give up the rest."""
+    def give_up_in(self, seconds: float) -> None:
+        """Commit for at most that long; who waits then, or comes later, is told that it is late."""
+        self._until = min(self._until, time.monotonic() + seconds)
+
+    def stop(self, seconds: float) -> None:
+        """Commit what is queued, for at most that long, and end."""
+        self.give_up_in(seconds)
         self._queue.put(None)
-        self._thread.join(timeout)
-        self._stopping.set()
+        self._thread.join(seconds + TO_ANSWER)
 
     def alive(self) -> bool:
         """Whether the thread runs."""
@@ -194,29 +201,32 @@ class Proposer:
 
     def _commit(self, batch: list[_Pending]) -> None:
         """Try until the log answers for everyone whose deadline has not passed."""
-        while not self._stopping.is_set():
+        while time.monotonic() < self._until:
             batch = [item for item in batch if time.monotonic() < item.deadline]
             if not batch:
                 return
             leader = self._consensus.status().leader
             if leader is None:
-                self._stopping.wait(_LEADERLESS_PAUSE)
+                time.sleep(_LEADERLESS_PAUSE)
                 continue
             try:
                 receipts = self._send(leader, batch)
             except NoLeader as error:
                 self._tell("proposal_found_no_leader", error)
-                self._stopping.wait(_LEADERLESS_PAUSE)
+                time.sleep(_LEADERLESS_PAUSE)
             except OutcomeUnknown as error:
                 self._tell("proposal_outcome_unknown", error)
-                self._stopping.wait(_LEADERLESS_PAUSE)
+                time.sleep(_LEADERLESS_PAUSE)
             else:
                 failpoint("propose_after")
                 self._metrics.batched(sum(len(item.submission.changes) for item in batch))
                 answers = {receipt.request_id: receipt for receipt in receipts}
                 batch = [item for item in batch if not _answer(item, answers)]
                 if batch:  # the state machine could not read the command
-                    self._stopping.wait(_LEADERLESS_PAUSE)
+                    time.sleep(_LEADERLESS_PAUSE)
+        for item in batch:
+            if not item.answer.done():
+                item.answer.set_exception(self._late(item))
 
     def _tell(self, event: str, error: PickboxError) -> None:
         if times := self._repeats.to_tell(event):
@@ -225,7 +235,7 @@ class Proposer:
     def _send(self, leader: str, batch: list[_Pending]) -> list[Receipt]:
         command = encode_command([item.submission for item in batch])
         failpoint("propose_before")
-        remaining = max(item.deadline for item in batch) - time.monotonic()
+        remaining = min(self._until, max(item.deadline for item in batch)) - time.monotonic()
         timeout = min(_TRY_SECONDS, max(0.1, remaining))
         unsent = [item for item in batch if not item.sent]
         for item in unsent:
