@@ -58,7 +58,7 @@ def says(page: Dashboard, reason: str) -> None:
 def test_a_removed_node_says_so_and_not_that_a_majority_is_lost(
     cluster: Cluster, open_dashboard: Opener, pictures: Path
 ) -> None:
-    leader, removed = cluster.leader(), cluster.followers()[0]
+    leader, (removed, _) = cluster.roles()
     page = open_dashboard(removed, unwell=True, viewport=WIDE)
     dark = open_dashboard(removed, unwell=True, viewport=NARROW, color_scheme="dark")
     expect(page.verdict).to_have_text("Healthy", timeout=TOLD)

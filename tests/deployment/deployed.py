@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -83,11 +84,23 @@ class Deployment:
         processes = supervisor.connect(socket_path).getAllProcessInfo()
         return {p["name"]: p["pid"] for p in processes if p["statename"] == "RUNNING"}
 
+    def url(self, node: str, purpose: str, path: str) -> str:
+        """Where a node's ``dashboard``, ``admin`` or ``monitor`` port has a path."""
+        return f"http://127.0.0.1:{self.nodes[node][f'pickbox_{purpose}_port']}{path}"
+
+    def admin_request(
+        self, node: str, path: str, told: dict[str, str] | None = None
+    ) -> urllib.request.Request:
+        """With the token that is on the machine at the moment; `told` is posted."""
+        (token, *_) = self.secrets()[0].split()
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        body = None if told is None else json.dumps(told).encode()
+        return urllib.request.Request(self.url(node, "admin", path), body, headers)
+
     def is_ready(self, node: str) -> bool:
         """Whether a node says that it serves."""
-        port = self.nodes[node]["pickbox_monitor_port"]
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=5) as answer:
+            with urllib.request.urlopen(self.url(node, "monitor", "/ready"), timeout=5) as answer:
                 return int(answer.status) == 200
         except OSError:
             return False

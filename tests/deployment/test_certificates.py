@@ -9,16 +9,15 @@ import datetime as dt
 import json
 import os
 import re
-import secrets
 import shutil
 import signal
-import threading
 import urllib.request
 from contextlib import contextmanager, suppress
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from asked import writing
 from cluster import wait_until
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -71,8 +70,8 @@ def shown(deployment: Deployment) -> dict[str, dict[str, Any]]:
     """How each node that answers sees itself."""
     found: dict[str, dict[str, Any]] = {}
     for node in NODES:
-        url = f"http://127.0.0.1:{deployment.nodes[node]['pickbox_dashboard_port']}/api/cluster"
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        place = deployment.url(node, "dashboard", "/api/cluster")
+        with urllib.request.urlopen(place, timeout=10) as answer:
             found |= {n["node_id"]: n for n in json.load(answer)["nodes"] if n["node_id"] == node}
     return found
 
@@ -84,35 +83,6 @@ def shown_serials(deployment: Deployment) -> dict[str, str]:
 def ordered(output: str) -> list[str]:
     """The nodes that got a new certificate, in their order."""
     return re.findall(r"(node\d) gets a new certificate", output)
-
-
-@contextmanager
-def writing(deployment: Deployment) -> Iterator[list[int]]:
-    """Write a new file through each node in turn; gives the answers, one after another."""
-    answers: list[int] = []
-    prefix = secrets.token_hex(4)
-    done = threading.Event()
-
-    def write() -> None:
-        while not done.is_set():
-            node = NODES[len(answers) % len(NODES)]
-            port = deployment.nodes[node]["pickbox_dashboard_port"]
-            url = f"http://127.0.0.1:{port}/api/v1/files/{prefix}-{len(answers)}"
-            asked = urllib.request.Request(url, b"text", method="PUT")
-            try:
-                with urllib.request.urlopen(asked, timeout=30) as answer:
-                    answers.append(answer.status)
-            except OSError as error:
-                answers.append(getattr(error, "code", 0))
-            done.wait(0.2)
-
-    writer = threading.Thread(target=write)
-    writer.start()
-    try:
-        yield answers
-    finally:
-        done.set()
-        writer.join()
 
 
 def test_a_deployment_shows_no_private_key(deployment: Deployment) -> None:
@@ -295,18 +265,12 @@ def leader_of(deployment: Deployment) -> str:
 
 def lead(deployment: Deployment, target: str) -> None:
     """Hand the leadership over to a node, if another one has it."""
-    (token, *_) = deployment.secrets()[0].split()
 
     def leads() -> bool:
         leader = leader_of(deployment)
         if leader == target:
             return True
-        asked = urllib.request.Request(
-            f"http://127.0.0.1:{deployment.nodes[leader]['pickbox_admin_port']}/api/v1/leader",
-            json.dumps({"target": target}).encode(),
-            {"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
-            method="POST",
-        )
+        asked = deployment.admin_request(leader, "/api/v1/leader", {"target": target})
         with suppress(OSError), urllib.request.urlopen(asked, timeout=30):
             pass
         return False
@@ -348,7 +312,7 @@ def test_a_rotation_goes_node_by_node_with_the_leader_last(deployment: Deploymen
     before, pids = deployment.certificates(), deployment.pids()
     while True:
         leader = leader_of(deployment)
-        with writing(deployment) as answers:
+        with writing(deployment, *NODES) as answers:
             run = deployment.play("rotate_certificates", CONFIRMED)
         assert run.code == 0, run.output
         assert set(answers) == {201}
@@ -368,7 +332,7 @@ def test_a_rotation_goes_node_by_node_with_the_leader_last(deployment: Deploymen
 
 def test_a_rotation_of_the_ca_goes_on_and_interrupts_nothing(deployment: Deployment) -> None:
     pids, (_, new) = deployment.pids(), authorities(deployment)
-    with writing(deployment) as answers:
+    with writing(deployment, *NODES) as answers:
         run = deployment.play("rotate_certificates", WITH_CA)
     assert run.code == 0, run.output
     assert authorities(deployment) == [new]
@@ -386,7 +350,7 @@ def test_a_lost_ca_is_replaced_without_a_gap(deployment: Deployment) -> None:
     digests = {view["certificate_authorities"][0] for view in shown(deployment).values()}
     for path in (lost, lost.with_suffix(".key"), lost.parent / "current"):
         path.unlink()
-    with writing(deployment) as answers:
+    with writing(deployment, *NODES) as answers:
         run = deployment.play("rotate_certificates", WITH_CA)
     assert run.code == 0, run.output
     (new,) = authorities(deployment)

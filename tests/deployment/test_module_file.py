@@ -255,7 +255,7 @@ def test_a_write_whose_answer_is_lost_is_done_once(cluster: Cluster, other: str)
 
 
 def test_nodes_that_are_down_or_drained_are_passed_over(cluster: Cluster) -> None:
-    leader, (down, other) = cluster.leader(), cluster.followers()
+    leader, (down, other) = cluster.roles()
     down.kill()
     assert other.admin_request("POST", "/api/v1/drain").status == 200
     urls = [down.client, other.client, leader.client]

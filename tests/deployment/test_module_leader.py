@@ -41,7 +41,7 @@ def test_the_node_that_is_wanted_leads(cluster: Cluster) -> None:
 
 
 def test_check_mode_tells_and_hands_nothing_over(cluster: Cluster) -> None:
-    leader, follower = cluster.leader(), cluster.followers()[0]
+    leader, (follower, _) = cluster.roles()
     term = leader.status()["term"]
     told = run("leader", check=True, **settings(cluster, target=follower.node_id))
     assert (told["changed"], told["after"]) == (True, follower.node_id)

@@ -12,18 +12,18 @@ import os
 import re
 import signal
 import subprocess
-import threading
 import urllib.request
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from ansible_collections.pickbox.cluster.plugins.module_utils import supervisor
+from asked import meanwhile, status_of, writing
 from cluster import wait_until
 from deployed import NODES, PORTS, Deployment
 from ports import free_ports
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
@@ -54,54 +54,9 @@ def add(deployment: Deployment, name: str) -> None:
     deployment.nodes[name] = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
 
 
-def url(deployment: Deployment, node: str, purpose: str, path: str) -> str:
-    return f"http://127.0.0.1:{deployment.nodes[node][f'pickbox_{purpose}_port']}{path}"
-
-
-def status_of(request: urllib.request.Request) -> int:
-    """What is answered; 0 if nothing is."""
-    try:
-        with urllib.request.urlopen(request, timeout=40) as answer:
-            return int(answer.status)
-    except OSError as error:
-        return int(getattr(error, "code", 0))
-
-
-@contextlib.contextmanager
-def meanwhile(ask: Callable[[int], int]) -> Iterator[list[int]]:
-    """Ask again and again; gives the answers."""
-    answers: list[int] = []
-    done = threading.Event()
-
-    def go_on() -> None:
-        while not done.is_set():
-            answers.append(ask(len(answers)))
-            done.wait(0.1)
-
-    asking = threading.Thread(target=go_on)
-    asking.start()
-    try:
-        yield answers
-    finally:
-        done.set()
-        asking.join()
-
-
-def writing(deployment: Deployment, *nodes: str) -> contextlib.AbstractContextManager[list[int]]:
-    """Write a new file through each of these nodes in turn."""
-    prefix = os.urandom(4).hex()
-
-    def write(number: int) -> int:
-        path = f"/api/v1/files/{prefix}-{number}"
-        place = url(deployment, nodes[number % len(nodes)], "dashboard", path)
-        return status_of(urllib.request.Request(place, b"text", method="PUT"))
-
-    return meanwhile(write)
-
-
 def members(deployment: Deployment, node: str) -> dict[str, str]:
     """The role of each member, as a node has it."""
-    asked = admin_request(deployment, node, "/api/v1/members")
+    asked = deployment.admin_request(node, "/api/v1/members")
     with urllib.request.urlopen(asked, timeout=10) as answer:
         return {m["node_id"]: m["role"] for m in json.load(answer)["members"]}
 
@@ -120,7 +75,7 @@ def settled(deployment: Deployment) -> int:
         views = []
         for node in deployment.nodes:
             with urllib.request.urlopen(
-                url(deployment, node, "dashboard", "/api/cluster"), timeout=10
+                deployment.url(node, "dashboard", "/api/cluster"), timeout=10
             ) as answer:
                 views.append(json.load(answer))
         terms[:] = {view["term"] for view in views}
@@ -131,13 +86,6 @@ def settled(deployment: Deployment) -> int:
     return terms[0]
 
 
-def admin_request(deployment: Deployment, node: str, path: str) -> urllib.request.Request:
-    """With the token that is on the machine at the moment."""
-    (token, *_) = (deployment.home / "secrets/admin_token").read_text().split()
-    headers = {"Authorization": f"Bearer {token}"}
-    return urllib.request.Request(url(deployment, node, "admin", path), headers=headers)
-
-
 def told(run: Any) -> str:
     return " ".join(run.output.split())
 
@@ -145,7 +93,7 @@ def told(run: Any) -> str:
 def test_tokens_are_rotated_without_a_request_that_is_refused(deployment: Deployment) -> None:
     before, old = deployment.pids(), deployment.secrets()
     with meanwhile(
-        lambda _: status_of(admin_request(deployment, "node1", "/api/v1/leader"))
+        lambda _: status_of(deployment.admin_request("node1", "/api/v1/leader"))
     ) as answers:
         run = deployment.play("rotate_tokens")
     assert run.code == 0, run.output
@@ -155,7 +103,7 @@ def test_tokens_are_rotated_without_a_request_that_is_refused(deployment: Deploy
     assert not [token for token in old if token in run.output]
     assert deployment.pids() == before
     headers = {"Authorization": f"Bearer {old[0]}"}
-    place = url(deployment, "node1", "admin", "/api/v1/leader")
+    place = deployment.url("node1", "admin", "/api/v1/leader")
     assert status_of(urllib.request.Request(place, headers=headers)) == 401
 
 
