@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import sqlite3
 import threading
 import time
 from dataclasses import replace
@@ -224,6 +225,27 @@ def test_a_rename_moves_the_file_and_copies_nothing(here: Here) -> None:
     here.place(b"new", b"old")
     assert (here.files / "new").stat().st_ino == inode
     assert not (here.files / "old").exists()
+
+
+def test_a_rename_that_the_state_manager_cannot_book_keeps_the_content(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here.agree_on_file(b"old", b"content")
+    here.place(b"old")
+    here.agree_on_file(b"new", b"content")
+    here.inline.forget(digest_bytes(b"content"))
+    here.agree(without=(b"old",))
+
+    def refuse(rows: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as full:
+        full.setattr(here.state, "forget", refuse)
+        with pytest.raises(sqlite3.OperationalError):
+            here.steps.place(b"new")
+    here.place(b"new", b"old")
+    assert (here.files / "new").read_bytes() == b"content"
+    assert here.state.get(b"old") is None
 
 
 def test_a_second_file_of_the_same_content_is_a_file_of_its_own(here: Here) -> None:

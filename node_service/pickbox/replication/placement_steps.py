@@ -313,7 +313,11 @@ class PlacementSteps:
             with contextlib.suppress(ChangedMeanwhile, OSError):
                 with self._nothing_goes_astray():
                     take_out(self._tree, row.path, row, scratch)
-                self._forget(row)
+                try:
+                    self._forget(row)
+                except BaseException:  # the disk is full, say: this may be the only copy
+                    os.rename(scratch, self._staging.path(entry.digest))
+                    raise
                 return True
         return False
 
