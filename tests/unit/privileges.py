@@ -8,11 +8,14 @@ import struct
 import threading
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _CAPABILITY_VERSION_3 = 0x20080522
-_DAC_OVERRIDE_AND_READ_SEARCH = 0b110
+_SOMEBODY_ELSE = 65534
+_DAC_OVERRIDE_AND_READ_SEARCH_AND_FOWNER = 0b1110
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -42,6 +45,13 @@ def _drop_capabilities() -> None:
     if _libc.capget(header, sets) != 0:
         raise OSError(ctypes.get_errno(), "capget")
     words = list(struct.unpack("6I", sets.raw))
-    words[0] &= ~_DAC_OVERRIDE_AND_READ_SEARCH  # the effective set alone
+    words[0] &= ~_DAC_OVERRIDE_AND_READ_SEARCH_AND_FOWNER  # the effective set alone
     if _libc.capset(header, struct.pack("6I", *words)) != 0:
         raise OSError(ctypes.get_errno(), "capset")
+
+
+def give_away(path: bytes) -> None:
+    """Make the file or link at `path` another user's, which takes root."""
+    if os.geteuid() != 0:
+        pytest.skip("to give a file away takes root")
+    os.chown(path, _SOMEBODY_ELSE, -1, follow_symlinks=False)

@@ -12,9 +12,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from privileges import give_away, without_privileges
 from transport_nodes import eventually
 
 from pickbox.changes import Entry, Kind, OnStale, Put, Submission
+from pickbox.known import KnownState
 from pickbox.replication.content import LocalContent
 from pickbox.replication.inline import InlineContent
 from pickbox.replication.placement_steps import ContentMissing, NotYet, PlacementSteps
@@ -108,6 +110,14 @@ class Here:
 
     def agree_on_directory(self, path: bytes, mode: int = 0o755) -> None:
         self.agree(Entry(path, Kind.DIRECTORY, 0, mode, 0, b"", b"", 0, "node2"))
+
+    def give_away(self, path: bytes) -> None:
+        """Have it that another user made the file at `path`, before it was taken in."""
+        row = self.state.get(path)
+        assert row is not None
+        give_away(os.path.join(self.tree.root, path))
+        stat = os.lstat(os.path.join(self.tree.root, path))
+        self.state.put([KnownState.of(path, stat, row.digest, row.version)])
 
     def place(self, *paths: bytes) -> None:
         for path in paths:
@@ -225,6 +235,33 @@ def test_a_rename_moves_the_file_and_copies_nothing(here: Here) -> None:
     here.place(b"new", b"old")
     assert (here.files / "new").stat().st_ino == inode
     assert not (here.files / "old").exists()
+
+
+def test_a_file_of_another_user_is_copied_when_it_is_renamed(here: Here) -> None:
+    here.agree_on_file(b"old", b"content", 0o644)
+    here.place(b"old")
+    here.give_away(b"old")
+    here.agree_on_file(b"new", b"content", 0o600)
+    here.inline.forget(digest_bytes(b"content"))
+    here.agree(without=(b"old",))
+    without_privileges(lambda: here.place(b"new", b"old"))
+    assert (here.files / "new").read_bytes() == b"content"
+    assert (here.files / "new").stat().st_mode & 0o777 == 0o600
+    assert not (here.files / "old").exists()
+
+
+def test_a_file_of_another_user_is_replaced_to_get_its_mode(here: Here) -> None:
+    here.agree_on_file(b"f", b"content", 0o644)
+    here.place(b"f")
+    here.give_away(b"f")
+    here.agree_on_file(b"f", b"content", 0o600)
+    here.inline.forget(digest_bytes(b"content"))
+    without_privileges(lambda: here.place(b"f"))
+    assert (here.files / "f").read_bytes() == b"content"
+    assert (here.files / "f").stat().st_mode & 0o777 == 0o600
+    row = here.state.get(b"f")
+    assert row is not None
+    assert row.matches((here.files / "f").lstat())
 
 
 def test_a_rename_that_the_state_manager_cannot_book_keeps_the_content(

@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
+from privileges import give_away, without_privileges
 
 from pickbox.storage.digest import digest_bytes
 from pickbox.storage.staging import STRAY_SUFFIX, Staging
@@ -239,6 +240,15 @@ def test_content_that_a_killed_process_was_placing_is_found_again(
     assert read(started_again, digest) == content
     assert not os.path.exists(claimed)
     assert os.path.exists(other)
+
+
+def test_a_file_of_another_user_does_not_keep_a_node_from_starting(staging: Staging) -> None:
+    staging.put(DIGEST, CONTENT)
+    claimed = staging.claim(DIGEST)
+    assert claimed is not None
+    give_away(claimed)
+    without_privileges(lambda: staging.recover(lambda digest: True))
+    assert os.path.exists(claimed)
 
 
 def test_what_a_killed_process_was_taking_in_is_thrown_away(

@@ -223,9 +223,9 @@ class PlacementSteps:
     def _put(self, entry: Entry, row: KnownState | None) -> tuple[str, int]:
         if row is not None and row.kind is entry.kind and row.digest == entry.digest:
             self._announce_now(entry)
-            self._set_metadata(entry, row)
-            self._inline.forget(entry.digest)
-            return "metadata", 0
+            if self._set_metadata(entry, row):
+                self._inline.forget(entry.digest)
+                return "metadata", 0
         self._need_parent(entry.path)
         if row is not None and Kind.DIRECTORY in (row.kind, entry.kind):
             if not self._take_away(entry.path, row):
@@ -245,12 +245,19 @@ class PlacementSteps:
         if self._announced.get(entry.path) != entry.version:
             self._state.announce([entry])
 
-    def _set_metadata(self, entry: Entry, row: KnownState) -> None:
-        self._tree.set_metadata(entry.path, entry.kind, entry.mode, entry.mtime_ns)
+    def _set_metadata(self, entry: Entry, row: KnownState) -> bool:
+        """False if it is another user's file, which a copy of our own has to replace."""
+        try:
+            self._tree.set_metadata(entry.path, entry.kind, entry.mode, entry.mtime_ns)
+        except PermissionError:
+            if entry.kind is Kind.DIRECTORY:
+                raise
+            return False
         stat = self._tree.lstat(entry.path)
         if stat is None or stat.st_ino != row.inode or stat.st_size != row.size:
             raise ChangedMeanwhile(entry.path)
         self._know(entry, stat)
+        return True
 
     def _need_parent(self, path: bytes) -> None:
         parent = path.rpartition(b"/")[0]
@@ -311,6 +318,8 @@ class PlacementSteps:
             if row.path in self._rows or not self._is_removed(row):
                 continue
             with contextlib.suppress(ChangedMeanwhile, OSError):
+                if not self._is_ours(row.path):
+                    continue  # only its owner may dress it; it is copied
                 with self._nothing_goes_astray():
                     take_out(self._tree, row.path, row, scratch)
                 try:
@@ -324,6 +333,11 @@ class PlacementSteps:
     def _is_removed(self, row: KnownState) -> bool:
         """Whether the catalog, which may lag behind the row, has nothing at its path any more."""
         return row.version <= self._catalog.last_version and self._catalog.get(row.path) is None
+
+    def _is_ours(self, path: bytes) -> bool:
+        """Whether the user that this node runs as owns what is at `path`."""
+        stat = self._tree.lstat(path)
+        return stat is not None and stat.st_uid == os.geteuid()
 
     def _copy(self, entry: Entry, scratch: bytes) -> bool:
         """Copy the content from wherever it is here, verified on the way."""

@@ -249,7 +249,10 @@ class Staging:
                 self._give_back(path, lambda _: True)
 
     def _give_back(self, path: bytes, needed: Callable[[bytes], bool]) -> None:
-        os.chmod(path, 0o600)  # it may be dressed already, in a mode that even we cannot read
+        try:
+            os.chmod(path, 0o600)  # it may be dressed already, in a mode that even we cannot read
+        except PermissionError:
+            return  # another user's file that was being replaced: we could never place it
         with open(path, "rb") as file:
             digest, _ = digest_file(file)
         if needed(digest):
