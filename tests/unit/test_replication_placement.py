@@ -9,7 +9,7 @@ import sqlite3
 import threading
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from privileges import give_away, without_privileges
@@ -32,6 +32,7 @@ from pickbox.storage.tree import FileTree
 from pickbox.storage.versions import Versions
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 OLD_TIME = 1_600_000_000_123_456_789
@@ -86,20 +87,11 @@ class Here:
             for entry in entries:
                 txn.put(replace(entry, version=txn.next_version()))
 
-    def agree_on_file(self, path: bytes, content: bytes, mode: int = 0o640) -> None:
-        self.agree(
-            Entry(
-                path,
-                Kind.FILE,
-                len(content),
-                mode,
-                OLD_TIME,
-                digest_bytes(content),
-                b"",
-                0,
-                "node2",
-            )
-        )
+    def agree_on_file(
+        self, path: bytes, content: bytes, mode: int = 0o640, mtime_ns: int = OLD_TIME
+    ) -> None:
+        digest, size = digest_bytes(content), len(content)
+        self.agree(Entry(path, Kind.FILE, size, mode, mtime_ns, digest, b"", 0, "node2"))
         if content:
             self.inline.put(digest_bytes(content), content)
 
@@ -110,6 +102,11 @@ class Here:
 
     def agree_on_directory(self, path: bytes, mode: int = 0o755) -> None:
         self.agree(Entry(path, Kind.DIRECTORY, 0, mode, 0, b"", b"", 0, "node2"))
+
+    def edit_in_place(self) -> None:
+        """A person overwrites `f` with as many bytes."""
+        with (self.files / "f").open("r+b") as file:
+            file.write(b"x" * (self.files / "f").stat().st_size)
 
     def give_away(self, path: bytes) -> None:
         """Have it that another user made the file at `path`, before it was taken in."""
@@ -303,6 +300,67 @@ def test_a_change_of_mode_alone_leaves_the_content_where_it_is(here: Here) -> No
     here.place(b"f")
     stat = (here.files / "f").stat()
     assert (stat.st_ino, stat.st_mode & 0o777) == (inode, 0o755)
+
+
+@pytest.mark.parametrize("call", ["look", "utime", "chmod"])
+def test_an_edit_of_the_same_size_is_not_booked_with_a_change_of_metadata(
+    here: Here, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A person writes into the file before we look at it again, or after one of our calls."""
+    here.agree_on_file(b"f", b"content", 0o600)
+    here.place(b"f")
+    here.agree_on_file(b"f", b"content", 0o755, OLD_TIME + 1)
+    if call == "look":
+        meanwhile(monkeypatch, here.tree, "set_metadata", here.edit_in_place, after=False)
+    else:
+        meanwhile(monkeypatch, os, call, here.edit_in_place, after=True)
+    with pytest.raises(ChangedMeanwhile):
+        here.steps.place(b"f")
+    here.steps.flush()
+    row = here.state.get(b"f")
+    assert row is not None
+    assert not row.matches((here.files / "f").lstat())
+
+
+@pytest.mark.parametrize("time_ns", [OLD_TIME + 1, -(2**62)], ids=["fine", "early"])
+def test_a_time_that_the_file_system_cannot_keep_is_no_edit(
+    here: Here, time_ns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some keep whole seconds alone; none of them every year."""
+    here.agree_on_file(b"f", b"content", 0o600)
+    here.place(b"f")
+    here.agree_on_file(b"f", b"content", 0o755, time_ns)
+    real = os.utime
+
+    def in_seconds(path: bytes, *, ns: tuple[int, int], **how: Any) -> None:
+        real(path, ns=(ns[0], ns[1] // 10**9 * 10**9), **how)
+
+    monkeypatch.setattr(os, "utime", in_seconds)
+    here.place(b"f")
+    row = here.state.get(b"f")
+    assert row is not None
+    assert row.matches((here.files / "f").lstat())
+
+
+def meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+    holder: object,
+    name: str,
+    deed: Callable[[], None],
+    *,
+    after: bool,
+) -> None:
+    """Have a person do `deed` right before or after each call of a function."""
+    real = getattr(holder, name)
+
+    def call(*args: Any, **kwargs: Any) -> None:
+        if not after:
+            deed()
+        real(*args, **kwargs)
+        if after:
+            deed()
+
+    monkeypatch.setattr(holder, name, call)
 
 
 def test_a_directory_goes_after_what_is_in_it(here: Here) -> None:

@@ -248,13 +248,17 @@ class PlacementSteps:
     def _set_metadata(self, entry: Entry, row: KnownState) -> bool:
         """False if it is another user's file, which a copy of our own has to replace."""
         try:
-            self._tree.set_metadata(entry.path, entry.kind, entry.mode, entry.mtime_ns)
+            self._tree.set_metadata(entry.path, entry.kind, entry.mode, entry.mtime_ns, row)
         except PermissionError:
             if entry.kind is Kind.DIRECTORY:
                 raise
             return False
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+            raise ChangedMeanwhile(entry.path) from error
         stat = self._tree.lstat(entry.path)
-        if stat is None or stat.st_ino != row.inode or stat.st_size != row.size:
+        if stat is None or not _is_unedited(stat, entry, row):
             raise ChangedMeanwhile(entry.path)
         self._know(entry, stat)
         return True
@@ -392,6 +396,15 @@ class PlacementSteps:
         """Nothing is at `path`: whoever makes something there that looks like it is a person."""
         if self._state.look_up(path)[1] is not None:
             self._state.revise([Revision(path, ABSENT, None)])
+
+
+def _is_unedited(stat: stat_result, entry: Entry, row: KnownState) -> bool:
+    """Whether what `row` knows has the metadata of `entry`, and nobody has written it since."""
+    if entry.kind is Kind.DIRECTORY:
+        return stat.st_ino == row.inode
+    # A file system may keep whole seconds alone, and has a first and a last one.
+    has_its_time = stat.st_mtime_ns == entry.mtime_ns or stat.st_mtime_ns % 1_000_000_000 == 0
+    return has_its_time and (stat.st_ino, stat.st_size) == (row.inode, row.size)
 
 
 def _copy_hashing(source: BinaryIO, copy: BinaryIO) -> bytes:

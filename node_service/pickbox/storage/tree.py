@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+    from pickbox.known import KnownState
+
 T = TypeVar("T")
 
 MODE_WHILE_MADE: Final = 0o700
@@ -218,20 +220,32 @@ class FileTree:
         with self.locate(path) as location:
             location.change(lambda: os.rmdir(location.name, dir_fd=location.directory))
 
-    def set_metadata(self, path: bytes, kind: Kind, mode: int, mtime_ns: int) -> None:
+    def set_metadata(
+        self,
+        path: bytes,
+        kind: Kind,
+        mode: int,
+        mtime_ns: int,
+        known: KnownState | None = None,
+    ) -> None:
         """Set permissions and modification time of what is at `path`, which must be of `kind`.
 
         A directory's time is left alone, and so are a symlink's permissions.
 
+        With `known`, only what is as that says gets them. An edit in place that leaves the size
+        as it is, between this look and the next call of the kernel, loses its time to ours, and
+        does not show; one that comes later has a time of its own.
+
         Raises:
-            OSError: also (``ESTALE``) when something of another kind is there.
+            OSError: also (``ESTALE``) when something of another kind is there, or not what is
+                `known`.
         """
         with self.locate(path) as location:
             found = location.lstat()
             if kind_of(found) is not kind:
                 raise OSError(errno.ESTALE, f"no longer a {kind.name.lower()}", path)
-            if kind is not Kind.SYMLINK:
-                self._set_mode(location, kind, mode)
+            if known is not None and not known.matches(found):
+                raise OSError(errno.ESTALE, "no longer what is known", path)
             if kind is not Kind.DIRECTORY and found.st_mtime_ns != mtime_ns:
                 os.utime(
                     location.name,
@@ -239,6 +253,8 @@ class FileTree:
                     dir_fd=location.directory,
                     follow_symlinks=False,
                 )
+            if kind is not Kind.SYMLINK:
+                self._set_mode(location, kind, mode)
 
     def fsync(self, path: bytes) -> None:
         """Make the file or directory at `path` durable; ``b""`` is the root."""
