@@ -39,6 +39,7 @@ from pickbox.replication.placer import Placer
 from pickbox.replication.proposer import TO_ANSWER, Proposer
 from pickbox.replication.service import Files
 from pickbox.replication.state_machine import StateMachine
+from pickbox.replication.swaps import Swaps
 from pickbox.replication.transfer import Fetcher, Stager
 from pickbox.storage.catalog import Catalog
 from pickbox.storage.disk import DiskGuard, sync_filesystem
@@ -109,7 +110,7 @@ class Node:
             self.catalog,
             self.content,
             self.disk,
-            settings.node_id,
+            Swaps(self.tree, settings.node_id, settings.settle_limit),
         )
         self.placer = Placer(
             steps,

@@ -123,7 +123,7 @@ class Settings(BaseSettings):
     scan_interval: float = Field(300.0, ge=1.0, description="Seconds between full scans, jittered.")
     settle_seconds: float = Field(0.3, ge=0.0, description="Quiet time of files without a close.")
     settle_limit: float = Field(
-        30.0, ge=1.0, description="Seconds after which an open file is taken if it is quiet."
+        30.0, ge=1.0, description="Seconds after which an open file is taken or replaced, if quiet."
     )
     disk_reserve: int = Field(
         256 << 20, ge=0, description="Free bytes kept; at most 5 % of the volume."

@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from watcher_node import Node
+from watcher_node import SETTINGS, Node
 
 from pickbox.changes import Delete, Kind, OnStale, Put, Submission
 from pickbox.codec import encode_command
@@ -20,6 +20,7 @@ from pickbox.replication.inline import InlineContent
 from pickbox.replication.placement_steps import PlacementSteps
 from pickbox.replication.placer import Placer
 from pickbox.replication.state_machine import StateMachine
+from pickbox.replication.swaps import Swaps
 from pickbox.replication.transfer import Fetcher
 from pickbox.storage.catalog import Catalog
 from pickbox.storage.digest import digest_bytes
@@ -128,7 +129,7 @@ class PlacingNode(Node):
                 self.catalog,
                 content,
                 disk,
-                "node1",
+                Swaps(self.tree, "node1", SETTINGS.settle_limit),
             ),
             self.catalog,
             Fetcher({}, staging, content, disk, NoCounts()),

@@ -230,6 +230,24 @@ def test_an_edit_that_placement_gives_back_is_one_of_the_version_it_was_made_on(
     node.close()
 
 
+def test_what_is_written_to_a_file_that_was_open_all_the_time_is_kept(volume: Path) -> None:
+    """An application has it open since before a new version came, and writes after that."""
+    node = a_node(volume / "node")
+    node.agree(b"d/log", b"one\n")
+    exhaust(node.placing())
+    with (node.files / "d/log").open("ab", buffering=0) as application:
+        node.agree(b"d/log", b"two\n")
+        exhaust(node.placing())
+        application.write(b"a line\n")
+    node.look(b"d/log")
+    node.settle()
+    kept = [path.read_bytes() for path in (node.files / "d").glob("log.sync-conflict-*")]
+    assert kept == [b"one\na line\n"]
+    assert (node.files / "d/log").read_bytes() == b"two\n"
+    assert node.on_disk() == node.in_catalog()
+    node.close()
+
+
 def look_in_the_midst(
     node: PlacingNode, pieces: Iterator[None], before: int, during: int, call: int
 ) -> bool:

@@ -21,6 +21,7 @@ from pickbox.replication.content import LocalContent
 from pickbox.replication.inline import InlineContent
 from pickbox.replication.placement_steps import ContentMissing, NotYet, PlacementSteps
 from pickbox.replication.placer import Placer
+from pickbox.replication.swaps import StillOpen, Swaps
 from pickbox.replication.transfer import Fetcher
 from pickbox.storage.catalog import Catalog
 from pickbox.storage.digest import digest_bytes
@@ -64,7 +65,7 @@ class Here:
         self.steps = self.begin_again()
         self.index = 1
 
-    def begin_again(self) -> PlacementSteps:
+    def begin_again(self, settle_limit: float = 30.0) -> PlacementSteps:
         """The steps as a restart makes them: they know what is on the disk."""
         return PlacementSteps(
             self.tree,
@@ -75,7 +76,7 @@ class Here:
             self.catalog,
             self.content,
             self.disk,
-            "node1",
+            Swaps(self.tree, "node1", settle_limit),
         )
 
     def agree(self, *entries: Entry, without: tuple[bytes, ...] = ()) -> None:
@@ -432,6 +433,82 @@ def test_a_failed_placement_keeps_the_content(here: Here) -> None:
     assert (here.files / "f").read_bytes() == b"content"
 
 
+def test_a_file_that_is_open_elsewhere_is_not_replaced(here: Here) -> None:
+    here.agree_on_file(b"f", b"one")
+    here.place(b"f")
+    here.agree_on_file(b"f", b"two")
+    with (here.files / "f").open("ab", buffering=0) as application:
+        with pytest.raises(StillOpen):
+            here.steps.place(b"f")
+        application.write(b" and a line")
+    with pytest.raises(ChangedMeanwhile):
+        here.steps.place(b"f")
+    assert (here.files / "f").read_bytes() == b"one and a line"
+
+
+def test_a_file_that_was_open_elsewhere_is_replaced_once_it_is_closed(here: Here) -> None:
+    here.agree_on_file(b"f", b"one")
+    here.place(b"f")
+    here.agree_on_file(b"f", b"two")
+    with (here.files / "f").open("ab"), pytest.raises(StillOpen):
+        here.steps.place(b"f")
+    with (here.files / "f").open("rb"):  # whoever reads it is none of our business
+        here.place(b"f")
+    assert (here.files / "f").read_bytes() == b"two"
+
+
+@pytest.mark.parametrize("content", [b"one", b""])
+def test_a_file_that_is_open_elsewhere_is_not_deleted(here: Here, content: bytes) -> None:
+    here.agree_on_file(b"f", content)
+    here.place(b"f")
+    here.agree(without=(b"f",))
+    with (here.files / "f").open("ab"), pytest.raises(StillOpen):
+        here.steps.place(b"f")
+    assert (here.files / "f").exists()
+    here.place(b"f")
+    assert not (here.files / "f").exists()
+
+
+def test_a_file_that_is_open_elsewhere_is_not_renamed(here: Here) -> None:
+    """What is written to it meanwhile would be taken for the content that was renamed."""
+    here.agree_on_file(b"old", b"one")
+    here.place(b"old")
+    here.agree_on_file(b"new", b"one")
+    here.inline.forget(digest_bytes(b"one"))
+    here.agree(without=(b"old",))
+    with (here.files / "old").open("ab"), pytest.raises(StillOpen):
+        here.steps.place(b"new")
+    assert os.listdir(here.files.parent / "staging") == []
+    here.place(b"new", b"old")
+    assert (here.files / "new").read_bytes() == b"one"
+
+
+def test_a_file_that_is_open_elsewhere_goes_when_nobody_has_written_it_for_long(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here.agree_on_file(b"f", b"one")
+    here.place(b"f")
+    clock = [0.0]
+    monkeypatch.setattr("pickbox.replication.swaps.time.monotonic", lambda: clock[-1])
+    row = here.state.get(b"f")
+    assert row is not None
+    swaps = Swaps(here.tree, "node1", 30.0)
+    with (here.files / "f").open("ab", buffering=0) as application:
+        for now in (0.0, 29.0):
+            clock.append(now)
+            with pytest.raises(StillOpen):
+                swaps.await_writer(row)
+        application.write(b" and a line")  # which is taken in
+        row = KnownState.of(b"f", (here.files / "f").stat(), b"", 2)
+        for now in (31.0, 60.0):
+            clock.append(now)
+            with pytest.raises(StillOpen):
+                swaps.await_writer(row)
+        clock.append(61.0)
+        assert swaps.await_writer(row)
+    assert not swaps.await_writer(row)
+
+
 def a_put(content: bytes, on_stale: OnStale) -> Put:
     digest = digest_bytes(content)
     size = len(content)
@@ -568,6 +645,7 @@ def test_the_longest_wait_is_that_of_the_file_whose_content_is_missing_longest(h
 
 def test_content_that_was_damaged_here_is_not_taken_for_content(here: Here) -> None:
     """Else it is fetched from nobody, copied, found to be wrong, and asked for again for ever."""
+    here.steps = here.begin_again(settle_limit=0.0)
     here.agree_on_file(b"f", b"first!")
     here.place(b"f")
     digest = digest_bytes(b"first!")

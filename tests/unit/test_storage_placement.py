@@ -8,7 +8,7 @@ import os
 import stat as st
 import subprocess
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import pytest
 from privileges import without_privileges
@@ -158,6 +158,69 @@ def test_an_edit_right_before_the_swap_survives_it(
     assert not folder.known("f").matches(os.stat(staged))
     assert folder.known("f") != known
     assert folder.staged() == [b"ours"]
+
+
+def test_a_file_that_is_opened_right_before_the_swap_stays(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is written to it later would be in no folder."""
+    path = folder.root / "f"
+    path.write_bytes(b"old")
+    known = folder.known("f")
+    staged = folder.ready(b"ours")
+    writers: list[BinaryIO] = []
+    meanwhile(monkeypatch, lambda: writers.append(path.open("ab")))
+    with pytest.raises(ChangedMeanwhile, match="before it could be replaced"):
+        install(folder.tree, staged, b"f", known)
+    with writers.pop() as writer:
+        writer.write(b" and new")
+    assert path.read_bytes() == b"old and new"
+    assert folder.staged() == [b"ours"]
+
+
+def test_a_file_that_is_opened_right_before_it_is_taken_out_stays(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = folder.root / "f"
+    path.write_bytes(b"old")
+    known = folder.known("f")
+    writers: list[BinaryIO] = []
+    meanwhile(monkeypatch, lambda: writers.append(path.open("ab")))
+    with pytest.raises(ChangedMeanwhile, match="before it could be taken out"):
+        take_out(folder.tree, b"f", known, folder.staging.scratch())
+    writers.pop().close()
+    assert path.read_bytes() == b"old"
+    assert folder.staged() == []
+
+
+def test_a_file_that_may_be_open_goes_despite_its_writer(folder: Folder) -> None:
+    (folder.root / "f").write_bytes(b"old")
+    with (folder.root / "f").open("ab"):
+        staged = folder.ready(b"ours")
+        install(folder.tree, staged, b"f", folder.known("f"), despite_writer=True)
+    assert folder.staged() == [b"old"]
+    with (folder.root / "f").open("ab"):
+        out = folder.staging.scratch()
+        take_out(folder.tree, b"f", folder.known("f"), out, despite_writer=True)
+    assert folder.staged() == [b"old", b"ours"]
+
+
+def test_a_file_of_which_nobody_can_say_who_writes_it_is_not_replaced(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No descriptor is left, say; and after the swap it is too late for an error."""
+    (folder.root / "f").write_bytes(b"old")
+    folder.tree.lstat(b"")  # the tree has its root open
+
+    def refuse(path: bytes, flags: int, *args: object, **kwargs: object) -> int:
+        raise OSError(errno.EMFILE, "Too many open files", path)
+
+    staged = folder.ready(b"ours")
+    with monkeypatch.context() as used_up:
+        used_up.setattr(os, "open", refuse)
+        with pytest.raises(ChangedMeanwhile):
+            install(folder.tree, staged, b"f", folder.known("f"))
+    assert (folder.root / "f").read_bytes() == b"old"
 
 
 def test_a_file_that_went_away_is_not_brought_back(folder: Folder) -> None:

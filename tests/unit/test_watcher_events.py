@@ -320,7 +320,7 @@ def test_a_writer_that_opens_the_file_while_it_is_leased_does_us_no_harm() -> No
     """SIGIO, which the kernel sends by default, would end the process."""
     script = (
         "import fcntl, os, subprocess, sys, tempfile\n"
-        "from pickbox.watcher import settle\n"
+        "from pickbox.storage import leases\n"
         "path = tempfile.NamedTemporaryFile(delete=False).name\n"
         "fcntl_real = fcntl.fcntl\n"
         "def held(fd, command, value):\n"
@@ -330,8 +330,8 @@ def test_a_writer_that_opens_the_file_while_it_is_leased_does_us_no_harm() -> No
         "        while fcntl_real(fd, fcntl.F_GETLEASE) == fcntl.F_RDLCK:\n"
         "            assert writer.poll() is None\n"
         "    return result\n"
-        "settle.fcntl.fcntl = held\n"
-        "print(settle.has_writer(open(path, 'rb')))\n"
+        "leases.fcntl.fcntl = held\n"
+        "print(leases.has_writer(open(path, 'rb')))\n"
         "os.unlink(path)\n"
     )
     done = subprocess.run(

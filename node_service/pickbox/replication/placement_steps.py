@@ -7,7 +7,6 @@ import errno
 import logging
 import os
 import stat as st
-import time
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from blake3 import blake3
@@ -16,15 +15,15 @@ from pickbox.changes import ABSENT, Entry, Kind
 from pickbox.failpoints import failpoint
 from pickbox.known import KnownState, Revision, kind_of
 from pickbox.replication import trail
-from pickbox.replication.conflicts import conflict_name
-from pickbox.storage.placement import ChangedMeanwhile, dress, install, take_out
+from pickbox.storage.placement import ChangedMeanwhile, dress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
     from os import stat_result
 
     from pickbox.replication.content import LocalContent
     from pickbox.replication.inline import InlineContent
+    from pickbox.replication.swaps import Swaps
     from pickbox.seams import CatalogReader, StateManager
     from pickbox.storage.disk import DiskGuard
     from pickbox.storage.staging import Staging
@@ -61,7 +60,7 @@ class PlacementSteps:
         catalog: CatalogReader,
         content: LocalContent,
         disk: DiskGuard,
-        node_id: str,
+        swaps: Swaps,
     ) -> None:
         self._tree = tree
         self._inline = inline
@@ -71,7 +70,7 @@ class PlacementSteps:
         self._catalog = catalog
         self._content = content
         self._disk = disk
-        self._node_id = node_id
+        self._swaps = swaps
         self._rows: dict[bytes, KnownState] = {}
         self._announced: dict[bytes, int] = {}
         self._in_hand: set[bytes] = set()
@@ -98,6 +97,7 @@ class PlacementSteps:
             ChangedMeanwhile: a person changed it: the watcher must look first.
             ContentMissing: its content is elsewhere.
             NotYet: another path comes first.
+            StillOpen: what is to go is open for writing.
             DiskFull: there is no room.
         """
         self._in_hand.add(path)
@@ -195,8 +195,7 @@ class PlacementSteps:
         if row.kind is Kind.DIRECTORY:
             return self._remove_directory(path)
         out = self._staging.scratch()
-        with self._nothing_goes_astray():
-            take_out(self._tree, path, row, out)
+        self._swaps.take_out(row, out)
         self._put_by(out, row)
         return True
 
@@ -278,8 +277,7 @@ class PlacementSteps:
         staged = self._ready(entry)
         try:
             dress(staged, entry.kind, entry.mode, entry.mtime_ns)
-            with self._nothing_goes_astray():
-                stat = install(self._tree, staged, entry.path, row)
+            stat = self._swaps.install(staged, entry.path, row)
         except BaseException:
             self._return(staged, entry)
             raise
@@ -322,10 +320,9 @@ class PlacementSteps:
             if row.path in self._rows or not self._is_removed(row):
                 continue
             with contextlib.suppress(ChangedMeanwhile, OSError):
-                if not self._is_ours(row.path):
-                    continue  # only its owner may dress it; it is copied
-                with self._nothing_goes_astray():
-                    take_out(self._tree, row.path, row, scratch)
+                if not self._may_take(row):
+                    continue
+                self._swaps.take_out(row, scratch)
                 try:
                     self._forget(row)
                 except BaseException:  # the disk is full, say: this may be the only copy
@@ -338,10 +335,10 @@ class PlacementSteps:
         """Whether the catalog, which may lag behind the row, has nothing at its path any more."""
         return row.version <= self._catalog.last_version and self._catalog.get(row.path) is None
 
-    def _is_ours(self, path: bytes) -> bool:
-        """Whether the user that this node runs as owns what is at `path`."""
-        stat = self._tree.lstat(path)
-        return stat is not None and stat.st_uid == os.geteuid()
+    def _may_take(self, row: KnownState) -> bool:
+        """Whether what `row` knows is there and ours: another user's we could not dress."""
+        stat = self._tree.lstat(row.path)
+        return stat is not None and row.matches(stat) and stat.st_uid == os.geteuid()
 
     def _copy(self, entry: Entry, scratch: bytes) -> bool:
         """Copy the content from wherever it is here, verified on the way."""
@@ -361,21 +358,6 @@ class PlacementSteps:
             raise
         os.unlink(scratch)
         return False
-
-    @contextlib.contextmanager
-    def _nothing_goes_astray(self) -> Iterator[None]:
-        """An edit that was taken out and cannot go back to its place goes beside it.
-
-        That takes two edits within the microseconds of a placement; the watcher takes both in.
-        """
-        try:
-            yield
-        except ChangedMeanwhile as changed:
-            if changed.stray is not None:
-                log.warning("edit_set_aside", extra={"fields": {"path": changed.path}})
-                name = conflict_name(changed.path, time.time_ns() // 1_000_000, self._node_id)
-                install(self._tree, changed.stray, name, None)
-            raise
 
     # -- what is known ----------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from pickbox.errors import DiskFull
 from pickbox.replication.placement_steps import ContentMissing, NotYet, PlacementSteps
+from pickbox.replication.swaps import StillOpen
 from pickbox.storage.placement import ChangedMeanwhile
 
 if TYPE_CHECKING:
@@ -188,7 +189,7 @@ class Placer:
             self._hand_to_watcher(changed.path)
             if changed.path != path:  # a directory above it, which the watcher has to settle first
                 self._retry(path, "waiting")
-        except NotYet:
+        except (NotYet, StillOpen):
             self._retry(path, "waiting")
         except DiskFull:
             self._retry(path, "disk_full")
@@ -236,7 +237,7 @@ class Placer:
             self._dirty.mark(path)
 
     def _retry(self, path: bytes, cause: str) -> None:
-        """Come back to `path` later, and ever later; soon if only another path comes first."""
+        """Come back to `path` later, and ever later; soon if only something else comes first."""
         with self._changed:
             tries = self._retries[path] = self._retries.get(path, 0) + 1
             longest = _WAIT_LONGEST if cause == "waiting" else _RETRY_LONGEST

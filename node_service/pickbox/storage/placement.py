@@ -1,8 +1,8 @@
 """Putting a ready file where people see it, and taking one out, in one rename.
 
 A user may edit the path at any moment, so what is swapped out is looked at after the swap: if it
-is not what this node knew, the swap is undone and the caller takes that edit in first. Nothing
-that somebody wrote is ever unlinked here.
+is not what this node knew, or somebody has it open for writing, the swap is undone and the caller
+takes that edit in first. Nothing that somebody wrote is ever unlinked here.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 from pickbox.changes import Kind
 from pickbox.failpoints import failpoint
 from pickbox.known import kind_of
+from pickbox.storage.leases import may_be_written
 from pickbox.storage.paths import display
 from pickbox.storage.staging import STRAY_SUFFIX
 
@@ -54,19 +55,26 @@ class ChangedMeanwhile(Exception):
 
 
 def install(
-    tree: FileTree, staged: bytes, path: bytes, expected: KnownState | None
+    tree: FileTree,
+    staged: bytes,
+    path: bytes,
+    expected: KnownState | None,
+    *,
+    despite_writer: bool = False,
 ) -> os.stat_result:
     """Put the file or symlink at `staged` at `path`, atomically.
 
     `staged` is absolute, in the folder's volume, dressed (see `dress`), and the caller's alone.
     With `expected`, what was at `path` is at `staged` afterwards, for the caller to keep or
-    unlink; without, nothing may be at `path`.
+    unlink; without, nothing may be at `path`. `despite_writer` says that it may go even if somebody
+    has it open for writing, and may write to it later.
 
     Returns:
         What was put there, as ``lstat`` would tell unless somebody has changed it since.
 
     Raises:
-        ChangedMeanwhile: `path` is not as expected (or there is something, or nothing).
+        ChangedMeanwhile: `path` is not as expected (or there is something, or nothing), or somebody
+            has it open for writing.
         FileNotFoundError: the parent directory, or `staged`, is missing.
         NotADirectoryError: a parent is not a directory, or a symlink.
         OSError: the disk refuses, or the file system cannot do this.
@@ -77,12 +85,17 @@ def install(
         if expected is None:
             _put_where_nothing_is(staged, location, path)
         else:
-            _swap_in(staged, location, path, expected, ready)
+            _swap_in(staged, location, path, expected, ready, despite_writer)
         return _seen_or(ready, location)
 
 
 def take_out(
-    tree: FileTree, path: bytes, expected: KnownState | None, destination: bytes
+    tree: FileTree,
+    path: bytes,
+    expected: KnownState | None,
+    destination: bytes,
+    *,
+    despite_writer: bool = False,
 ) -> os.stat_result:
     """Rename what is at `path` out of the folder to `destination`, where nothing may be.
 
@@ -92,12 +105,13 @@ def take_out(
         expected: what it has to be; None takes whatever is there. Of a directory, only the kind
             is looked at.
         destination: absolute, in the folder's volume.
+        despite_writer: also what is expected and somebody has open for writing.
 
     Returns:
         What was taken out, looked at after it was.
 
     Raises:
-        ChangedMeanwhile: it is something else; it was put back.
+        ChangedMeanwhile: it is something else, or open for writing; it was put back.
         FileNotFoundError: nothing is there.
         OSError: the disk refuses, or the file system cannot do this.
     """
@@ -105,8 +119,9 @@ def take_out(
         location.change(
             partial(_rename, location.directory, location.name, _AT_FDCWD, destination, _NOREPLACE)
         )
+        in_use = expected is not None and not despite_writer and may_be_written(destination)
         taken = os.lstat(destination)
-        if expected is not None and not _is(taken, expected):
+        if expected is not None and (in_use or not _is(taken, expected)):
             _put_back(destination, location, path)
             raise ChangedMeanwhile(path, "was changed before it could be taken out")
         return taken
@@ -144,7 +159,12 @@ def _put_where_nothing_is(staged: bytes, location: Location, path: bytes) -> Non
 
 
 def _swap_in(
-    staged: bytes, location: Location, path: bytes, expected: KnownState, ready: os.stat_result
+    staged: bytes,
+    location: Location,
+    path: bytes,
+    expected: KnownState,
+    ready: os.stat_result,
+    despite_writer: bool,
 ) -> None:
     try:
         _rename_in(staged, location, _EXCHANGE)
@@ -152,8 +172,10 @@ def _swap_in(
         if not os.path.lexists(staged):
             raise
         raise ChangedMeanwhile(path, "is gone") from None
+    # In this order: what a writer has done that is gone by now shows in the look.
+    in_use = not despite_writer and may_be_written(staged)
     edit = os.lstat(staged)
-    if not _is(edit, expected):
+    if in_use or not _is(edit, expected):
         _swap_back(staged, location, path, edit, ready)
 
 

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 from pickbox.changes import Put
 from pickbox.errors import NotStaged, PickboxError
 from pickbox.storage.digest import READ_BYTES
+from pickbox.storage.leases import has_writer
 from pickbox.storage.paths import display
 from pickbox.watcher.content import ChangedWhileRead, Content, is_gone, read_digest, same_state
 from pickbox.watcher.reconcile import CHANGING, Large, Proposal
-from pickbox.watcher.settle import has_writer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -1,20 +1,17 @@
 """Is a file settled, or is somebody still writing it?
 
-A read lease (fcntl(2), F_SETLEASE) is granted only if no process has the file open for writing:
-that is the answer, at once, without waiting for a quiet time. Where leases are not to be had
-(another owner's file, some file systems), a file is settled when it has not changed for a while.
+A lease tells whether anybody has it open for writing. Where leases are not to be had (another
+owner's file, some file systems), a file is settled when it has not changed for a while.
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
-import signal
 import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Final, TypeAlias
 
+from pickbox.storage.leases import has_writer
 from pickbox.watcher.content import ChangedWhileRead, read_digest
 
 if TYPE_CHECKING:
@@ -23,8 +20,6 @@ if TYPE_CHECKING:
 TICK: Final = 0.02
 """Seconds. A change within one tick of the kernel's coarse clock (4 to 10 ms, before Linux 6.13)
 after another leaves the times as they are: what is younger than this could change unnoticed."""
-
-_NO_LEASES: Final = {errno.EACCES, errno.EINVAL, errno.EPERM, errno.ENOLCK, errno.EOPNOTSUPP}
 
 Signature: TypeAlias = tuple[int, int, int, int]
 
@@ -115,27 +110,6 @@ class Settling:
             return again
         self.forget(path)
         return 0.0
-
-
-def has_writer(file: BinaryIO) -> bool | None:
-    """Whether any process has the open `file` open for writing; None if that cannot be known.
-
-    A process that opens the file in the microseconds that the lease is held makes the kernel send
-    this one a signal, SIGIO unless told otherwise, which would end it. SIGURG is asked for
-    instead: its default is to be ignored, and asking works from any thread.
-    """
-    descriptor = file.fileno()
-    try:
-        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
-        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-    except OSError as error:
-        if error.errno == errno.EAGAIN:
-            return True
-        if error.errno in _NO_LEASES:
-            return None
-        raise
-    fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-    return False
 
 
 def _signature(stat: stat_result) -> Signature:
