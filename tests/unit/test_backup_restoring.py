@@ -13,9 +13,11 @@ from blake3 import blake3
 from pickbox.backup import Restorer
 from pickbox.backup.manifest import Manifest, PointDamaged, write_entries, write_manifest
 from pickbox.changes import ANY_VERSION, Entry, Kind, OnStale, Outcome, Put, Receipt, Status
-from pickbox.errors import NotFound, NotReady, OutcomeUnknown, PathTaken
+from pickbox.errors import InvalidPath, NotFound, NotReady, OutcomeUnknown, PathTaken
+from pickbox.replication.conflicts import conflict_name
 from pickbox.storage.catalog import Catalog
 from pickbox.storage.disk import DiskGuard
+from pickbox.storage.paths import check_path
 from pickbox.storage.staging import Staging
 
 if TYPE_CHECKING:
@@ -75,9 +77,7 @@ class World:
             )
         target = blake3(b"to").digest()
         entries.append(Entry(b"link", Kind.SYMLINK, 2, 0o777, MTIME, target, b"to", 3, "node9"))
-        point = os.fsencode(self.point)
-        listed = write_entries(point, entries)
-        write_manifest(point, Manifest(1, "old", "n", "0.1.0", "then", 41, 7, 3, 1, 1, 305, listed))
+        self.write_list(entries)
         self._restorer = Restorer(
             self.catalog,
             self.log,  # type: ignore[arg-type]
@@ -87,6 +87,15 @@ class World:
             INLINE,
             self.stopping,
         )
+
+    def write_list(self, entries: Sequence[Entry]) -> None:
+        """Have the point list `entries`."""
+        self.entries = entries
+        point = os.fsencode(self.point)
+        for name in ("entries.jsonl", "manifest.json"):
+            (self.point / name).unlink(missing_ok=True)
+        listed = write_entries(point, entries)
+        write_manifest(point, Manifest(1, "old", "n", "0.1.0", "then", 41, 7, 3, 1, 1, 305, listed))
 
     def restore(self, folder: bytes = b"", *, over: bool = False) -> dict[str, Any]:
         return self._restorer.restore(
@@ -166,6 +175,25 @@ def test_what_is_refused_is_named_and_the_rest_restored(world: World) -> None:
     done = world.restore()
     assert (done["applied"], done["refused"]) == (4, 1)
     assert done["refusals"] == [{"path": "docs/a", "reason": "directory-not-empty: no"}]
+
+
+def test_a_conflict_copy_whose_path_is_too_long_keeps_nothing_else_from_being_restored(
+    world: World,
+) -> None:
+    path = b"/".join([b"d" * 250] * 16) + b"/" + b"n" * 60
+    check_path(path)
+    copy = conflict_name(path, 1_764_421_200_000, "node1")
+    digest = blake3(b"lost").digest()
+    (world.point / "by-digest").mkdir()
+    (world.point / "by-digest" / digest.hex()).write_bytes(b"lost")
+    lost = Entry(copy, Kind.FILE, 4, 0o640, MTIME, digest, b"", 9, "node1")
+    world.write_list([*world.entries, lost])
+    world.log.refused = {copy}  # as `rules` does
+    with pytest.raises(InvalidPath, match="4096"):
+        check_path(copy)
+    done = world.restore()
+    assert (done["applied"], done["refused"]) == (5, 1)
+    assert done["refusals"][0]["path"] == os.fsdecode(copy)
 
 
 def test_a_change_whose_answer_was_lost_is_sent_again_under_its_id(world: World) -> None:
