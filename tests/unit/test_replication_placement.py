@@ -33,7 +33,7 @@ from pickbox.storage.tree import FileTree
 from pickbox.storage.versions import Versions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 OLD_TIME = 1_600_000_000_123_456_789
@@ -587,13 +587,13 @@ class NoCounts:
     def transferred(self, direction: str, peer: str, count: int) -> None: ...
 
 
-def placer_of(here: Here) -> Placer:
+def placer_of(here: Here, sources: Callable[[Entry], Sequence[str]] = lambda _: ()) -> Placer:
     """A placer that has no peer to ask for content."""
     return Placer(
         here.steps,
         here.catalog,
         Fetcher({}, here.staging, here.content, here.disk, NoCounts()),
-        sources=lambda entry: (),
+        sources=sources,
         blocked=lambda: "",
         metrics=NoCounts(),
     )
@@ -641,6 +641,29 @@ def test_the_longest_wait_is_that_of_the_file_whose_content_is_missing_longest(h
         assert placer.pending_seconds == 0
     finally:
         placer.stop()
+
+
+@pytest.mark.parametrize("error", [sqlite3.OperationalError("disk I/O error"), ValueError("odd")])
+def test_content_that_could_not_be_asked_for_is_asked_for_again(
+    here: Here, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    asked: list[bytes] = []
+
+    def ask(entry: Entry) -> Sequence[str]:
+        asked.append(entry.path)
+        if len(asked) == 1:
+            raise error
+        return ()
+
+    placer = placer_of(here, ask)
+    placer.start(Marks())
+    try:
+        here.agree_on_file_without_content(b"f")
+        placer.request([b"f"])
+        eventually(lambda: len(asked) > 1)
+    finally:
+        placer.stop()
+    assert "fetch_refused" in {record.getMessage() for record in caplog.records}
 
 
 def test_content_that_was_damaged_here_is_not_taken_for_content(here: Here) -> None:

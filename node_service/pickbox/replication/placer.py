@@ -262,11 +262,13 @@ class Placer:
         self._pool.submit(self._bring, entry)
 
     def _bring(self, entry: Entry) -> None:
+        here = False
         try:
             here = self._fetcher.fetch(entry.digest, entry.size, self._sources(entry))
-        except (DiskFull, OSError) as error:
+        except (DiskFull, OSError, sqlite3.Error) as error:
             log.warning("fetch_refused", extra={"fields": {"path": entry.path, "why": str(error)}})
-            here = False
+        except Exception:  # whatever it was, it is tried again; the future would tell nobody
+            log.exception("fetch_refused", extra={"fields": {"path": entry.path}})
         with self._changed:
             self._fetching.discard(entry.path)
         if here:
