@@ -59,12 +59,25 @@ class InlineContent:
     def flush(self) -> None:
         """Write everything to staging: the log is about to forget it.
 
+        What comes meanwhile may stay in memory. It is not kept waiting: the tick puts it.
+
         Raises:
             OSError: the disk refuses; what was not written is still here.
         """
         with self._lock:
-            while self._contents:
-                self._move_oldest_to_staging()
+            digests = list(self._contents)
+        for digest in digests:
+            data = self.get(digest)
+            if data is not None:  # else it is in a file already
+                self._staging.put(digest, data)
+                self._drop(digest, data)
+
+    def _drop(self, digest: bytes, data: bytes) -> None:
+        """Forget what was written, but not what came under its digest since."""
+        with self._lock:
+            if self._contents.get(digest) is data:
+                del self._contents[digest]
+                self._size -= len(data)
 
     def _move_oldest_to_staging(self) -> None:
         digest, data = next(iter(self._contents.items()))
