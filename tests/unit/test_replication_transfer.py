@@ -16,7 +16,7 @@ from authority import Authority
 from transport_nodes import Endpoint
 
 from pickbox.changes import Kind, Put, Receipt
-from pickbox.errors import ChangeRefused, NoLeader, NotStaged
+from pickbox.errors import ChangeRefused, DiskFull, NoLeader, NotStaged
 from pickbox.http.apps import create_peer_app
 from pickbox.http.peer_server import PeerServer
 from pickbox.members import Member, MemberChange, Members
@@ -200,6 +200,57 @@ def test_a_download_that_never_began_leaves_nothing(pair: tuple[Side, Side]) -> 
     digest = digest_bytes(CONTENT)
     assert not two.fetcher.fetch(digest, len(CONTENT), ["one"])
     assert not os.path.exists(two.staging.path(digest) + b".part")
+
+
+class Room(DiskGuard):
+    """A volume with room for `left` bytes more, of which somebody else takes `taken` a look."""
+
+    def __init__(self, left: int, taken: int = 0) -> None:
+        self.left = left
+        self.taken = taken
+
+    def check(self, extra: int = 0) -> None:
+        if extra > self.left:
+            raise DiskFull("no room")
+        self.left -= self.taken
+
+
+def fetcher_with(side: Side, room: Room) -> Fetcher:
+    return Fetcher(side.peers, side.staging, side.content, room, side.counts)
+
+
+def test_a_download_ends_where_the_reserve_begins_and_goes_on_later(
+    pair: tuple[Side, Side],
+) -> None:
+    """Several downloads may have been let begin by the same room."""
+    one, two = pair
+    digest = hold(one, CONTENT)
+    room = Room(len(CONTENT), taken=1_000_000)
+    with pytest.raises(DiskFull):
+        fetcher_with(two, room).fetch(digest, len(CONTENT), ["one"])
+    came = two.staging.begun(digest)
+    assert 0 < came < len(CONTENT)
+    assert two.fetcher.fetch(digest, len(CONTENT), ["one"])
+    assert two.counts.received == len(CONTENT)
+
+
+def test_a_download_that_the_reserve_kept_from_beginning_leaves_nothing(
+    pair: tuple[Side, Side],
+) -> None:
+    one, two = pair
+    digest = hold(one, CONTENT)
+    room = Room(len(CONTENT), taken=len(CONTENT))
+    with pytest.raises(DiskFull):
+        fetcher_with(two, room).fetch(digest, len(CONTENT), ["one"])
+    assert not os.path.exists(two.staging.path(digest) + b".part")
+
+
+def test_a_broken_download_needs_room_for_its_rest_alone(pair: tuple[Side, Side]) -> None:
+    one, two = pair
+    digest = hold(one, CONTENT)
+    with two.staging.resume(digest) as part:
+        part.write(CONTENT[:2_000_000])
+    assert fetcher_with(two, Room(1_000_000)).fetch(digest, len(CONTENT), ["one"])
 
 
 def test_content_that_is_not_what_its_digest_says_is_never_kept(pair: tuple[Side, Side]) -> None:

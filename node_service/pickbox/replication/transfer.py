@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Protocol
 
 from pickbox.changes import Kind, Put
-from pickbox.errors import NotStaged
+from pickbox.errors import DiskFull, NotStaged
 from pickbox.replication.peers import PeerError
 from pickbox.replication.repeats import Repeats
 
@@ -61,12 +61,12 @@ class Fetcher:
         """Get one content from the first of `sources` that has it; True once it is durable here.
 
         Raises:
-            DiskFull: there is no room for it.
+            DiskFull: there is no room for it; what came of it stays, and the next fetch goes on.
         """
         with self._one_at_a_time(digest):
             if self._content.has(digest, size):
                 return True
-            self._disk.check(size)
+            self._disk.check(max(0, size - self._staging.begun(digest)))
             for node_id in sources:
                 peer = self._peers.get(node_id)
                 if peer is not None and self._fetch_from(peer, digest, size):
@@ -113,9 +113,10 @@ class Fetcher:
         try:
             with peer.content(digest, size, part.size) as chunks:
                 for chunk in chunks:
+                    self._disk.check(len(chunk))  # others take of the same room meanwhile
                     part.write(chunk)
                     self._metrics.transferred("received", peer.node_id, len(chunk))
-        except PeerError:
+        except (PeerError, DiskFull):
             if part.size == 0:
                 part.discard()
             raise

@@ -174,6 +174,13 @@ class Staging:
             self._in_use.add(path)
         return self.writer() if busy else self._start(path, resumable=True)
 
+    def begun(self, digest: bytes) -> int:
+        """Bytes that `resume` finds of a broken download."""
+        try:
+            return os.lstat(self.path(digest) + _PART).st_size
+        except FileNotFoundError:
+            return 0
+
     def put(self, digest: bytes, data: bytes) -> None:
         """Have `data` here under its `digest`, not fsynced: the log makes it durable. Idempotent.
 
