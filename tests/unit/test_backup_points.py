@@ -24,6 +24,7 @@ from pickbox.backup.point import remove_tree
 from pickbox.changes import Entry, Kind
 from pickbox.errors import ContentPending, DiskFailed, DiskFull, NotReady
 from pickbox.storage.catalog import Catalog
+from pickbox.storage.digest import READ_BYTES
 from pickbox.storage.disk import DiskGuard
 from pickbox.storage.tree import FileTree
 
@@ -228,11 +229,36 @@ def test_what_does_not_fit_is_refused_before_anything_is_copied(
         world.make()
 
 
+def test_a_copy_ends_where_the_reserve_begins(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is written beside a backup takes of the same room."""
+    asked: list[int] = []
+
+    def check(extra: int) -> None:
+        asked.append(extra)
+        if len(asked) > 3:
+            raise DiskFull("no room")
+
+    monkeypatch.setattr("pickbox.backup.point.shares_blocks", lambda directory: False)
+    monkeypatch.setattr("fcntl.ioctl", refuse_to_share)
+    monkeypatch.setattr(world.disk, "check", check)
+    world.commit(world.file(b"a", bytes(3 * READ_BYTES)))
+    with pytest.raises(DiskFull):
+        world.make()
+    assert asked == [3 * READ_BYTES, *[READ_BYTES] * 3]
+    assert os.listdir(world.directory / "point/files") == []
+
+
+def refuse_to_share(descriptor: int, request: int, source: int) -> int:
+    raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+
 @pytest.mark.parametrize(("number", "error"), [(errno.ENOSPC, DiskFull), (errno.EIO, DiskFailed)])
 def test_what_the_disk_refuses_is_said(
     world: World, monkeypatch: pytest.MonkeyPatch, number: int, error: type[Exception]
 ) -> None:
-    def refuse(source: object, target: object) -> bool:
+    def refuse(source: object, target: object, check_room: object) -> bool:
         raise OSError(number, os.strerror(number))
 
     world.commit(world.file(b"a", b"x"))
@@ -261,11 +287,11 @@ def test_shared_blocks_are_believed_only_after_their_content_was_read(
 
     monkeypatch.setattr("fcntl.ioctl", share)
     (tmp_path / "source").write_bytes(b"as it is now")
-    tree = FileTree(os.fsencode(tmp_path))
+    tree, room = FileTree(os.fsencode(tmp_path)), DiskGuard(os.fsencode(tmp_path), 0)
     for content, taken in ((b"as it is now", True), (b"as it was", False)):
         with open(tmp_path / "source", "rb") as source, tree.locate(b"target") as location:
             digest = blake3(content).digest()
-            assert clone.take(source, location, digest, len(content)) is taken
+            assert clone.take(source, location, digest, len(content), room.check) is taken
         assert (tmp_path / "target").exists() is taken
         (tmp_path / "target").unlink(missing_ok=True)
     assert clone.shares_blocks(os.fsencode(tmp_path))

@@ -12,9 +12,12 @@ import fcntl
 import os
 from typing import TYPE_CHECKING, BinaryIO, Final
 
+from pickbox.errors import DiskFull
 from pickbox.storage.digest import READ_BYTES, Hasher, digest_file
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pickbox.storage.tree import Location
 
 FICLONE: Final = 0x40049409
@@ -51,23 +54,32 @@ def shares_blocks(directory: bytes) -> bool:
                 os.unlink(path)
 
 
-def take(source: BinaryIO, location: Location, digest: bytes, size: int) -> bool:
+def take(
+    source: BinaryIO,
+    location: Location,
+    digest: bytes,
+    size: int,
+    check_room: Callable[[int], None],
+) -> bool:
     """Have the content of `source` at `location`, where nothing is, if it has `digest`.
+
+    Args:
+        check_room: raises `DiskFull` if so many bytes more do not fit; asked as they are copied.
 
     Returns:
         False if it is another content; then nothing is at `location`.
 
     Raises:
-        OSError: the disk refuses; then nothing is at `location` either.
+        OSError, DiskFull: the disk refuses; then nothing is at `location` either.
     """
     descriptor = os.open(location.name, _NEW, 0o600, dir_fd=location.directory)
     try:
         with os.fdopen(descriptor, "w+b") as target:
             cloned = _clone(source, target)
-            found = digest_file(target) if cloned else _copy(source, target)
+            found = digest_file(target) if cloned else _copy(source, target, check_room)
         if found == (digest, size):
             return True
-    except OSError:
+    except (OSError, DiskFull):
         os.unlink(location.name, dir_fd=location.directory)
         raise
     os.unlink(location.name, dir_fd=location.directory)
@@ -85,10 +97,13 @@ def _clone(source: BinaryIO, target: BinaryIO) -> bool:
     return True
 
 
-def _copy(source: BinaryIO, target: BinaryIO) -> tuple[bytes, int]:
+def _copy(
+    source: BinaryIO, target: BinaryIO, check_room: Callable[[int], None]
+) -> tuple[bytes, int]:
     """Copy to the end; the digest and the size of what was written."""
     hasher = Hasher()
     while chunk := source.read(READ_BYTES):
+        check_room(len(chunk))
         hasher.update(chunk)
         target.write(chunk)
     target.flush()  # here it is still said if the disk is full

@@ -124,7 +124,7 @@ class PointMaker:
             source = self._open(entry)
             if source is not None:
                 with source, tree.locate(place) as location:
-                    if take(source, location, entry.digest, entry.size):
+                    if take(source, location, entry.digest, entry.size, self.check_room):
                         return True
             if is_last or not self._fetcher.fetch(entry.digest, entry.size, self._sources(entry)):
                 break
