@@ -8,17 +8,20 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from watchdog.observers.inotify_c import InotifyConstants, InotifyEvent, Mask, WatchDescriptor
 from watcher_node import Node, wait_until
 
 from pickbox.changes import Put
-from pickbox.errors import NotStaged
+from pickbox.errors import DiskFull, NotStaged
 from pickbox.storage.digest import digest_bytes
 from pickbox.watcher import events, watch_limit
 from pickbox.watcher.events import Events, Inotify
+
+if TYPE_CHECKING:
+    from pickbox.storage.disk import DiskGuard
 
 
 @pytest.fixture
@@ -290,6 +293,28 @@ def test_a_file_kept_open_is_taken_when_it_stands_still(node: Node) -> None:
         assert node.cluster.get(b"log").digest == digest_bytes(content)  # type: ignore[union-attr]
         copy = node.data / "staging" / digest_bytes(content).hex()
         assert copy.read_bytes() == content
+
+
+def test_a_file_kept_open_is_not_copied_into_the_reserve(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pickbox.watcher.failures.FIRST_DELAY", 0.1)
+    node.settings = {"settle_limit": 1.0, "settle_seconds": 0.05}
+    full = threading.Event()
+
+    def check(_: DiskGuard, extra: int = 0) -> None:
+        if full.is_set():
+            raise DiskFull(f"{extra} bytes do not fit")
+
+    monkeypatch.setattr("pickbox.storage.disk.DiskGuard.check", check)
+    full.set()
+    with node.running() as watcher, (node.files / "log").open("wb", buffering=0) as writer:
+        writer.write(b"line\n" * 20_000)
+        wait_until(watcher.errors)
+        assert watcher.errors() == [(b"log", "100000 bytes do not fit")]
+        assert os.listdir(node.data / "staging") == []
+        full.clear()
+        wait_until(lambda: node.cluster.get(b"log") and not watcher.errors())
 
 
 def test_a_file_that_never_stands_still_is_listed_as_busy(node: Node) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from pickbox.changes import Put
-from pickbox.errors import NotStaged, PickboxError
+from pickbox.errors import DiskFull, NotStaged, PickboxError
 from pickbox.storage.digest import READ_BYTES
 from pickbox.storage.leases import has_writer
 from pickbox.storage.paths import display
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from pickbox.seams import ChangeProposer
+    from pickbox.storage.disk import DiskGuard
     from pickbox.storage.staging import Staging
     from pickbox.storage.tree import FileTree
     from pickbox.watcher.dirty import DirtySet
@@ -84,6 +85,7 @@ class LargeFiles:
         self,
         tree: FileTree,
         staging: Staging,
+        disk: DiskGuard,
         proposer: ChangeProposer,
         dirty: DirtySet,
         reconciler: Reconciler,
@@ -95,6 +97,7 @@ class LargeFiles:
     ) -> None:
         self._tree = tree
         self._staging = staging
+        self._disk = disk
         self._proposer = proposer
         self._dirty = dirty
         self._reconciler = reconciler
@@ -185,14 +188,14 @@ class LargeFiles:
         except ChangedWhileRead:
             self._again(file, CHANGING)
             return None
+        except DiskFull as error:
+            self._not_taken(file, "disk-full", error.detail)
+            return None
         except OSError as error:
             if is_gone(error):
                 self._again(file, CHANGING)
-                return None
-            self._metrics.failed("unreadable")
-            fields = {"path": display(item.path), "why": str(error)}
-            log.warning("path_not_taken", extra={"fields": fields})
-            self._again(file, self._failures.record(item.path, str(error)))
+            else:
+                self._not_taken(file, "unreadable", str(error))
             return None
         proposal = self._reconciler.decide(item, content.stat, content.digest)
         if proposal is None:
@@ -202,11 +205,23 @@ class LargeFiles:
         assert isinstance(proposal.change, Put)
         return _Ready(file, proposal, proposal.change, content.stat, aside)
 
+    def _not_taken(self, file: LargeFile, cause: str, why: str) -> None:
+        path = file.found.item.path
+        self._metrics.failed(cause)
+        log.warning("path_not_taken", extra={"fields": {"path": display(path), "why": why}})
+        self._again(file, self._failures.record(path, why))
+
     def _copy_aside(self, file: BinaryIO) -> Content:
-        """Copy a file that is open for writing to staging, where it stays as it was."""
+        """Copy a file that is open for writing to staging, where it stays as it was.
+
+        Raises:
+            ChangedWhileRead: it did not stay the same meanwhile.
+            DiskFull: there is no room for a copy.
+        """
         before = os.fstat(file.fileno())
         with self._staging.writer() as writer:
             while data := file.read(READ_BYTES):
+                self._disk.check(len(data))
                 writer.write(data)
             content = read_digest(file)
             if content.digest != writer.digest or not same_state(before, content.stat):

@@ -103,6 +103,7 @@ class Watcher:
         self._large = LargeFiles(
             tree,
             staging,
+            disk,
             proposer,
             self._dirty,
             reconciler,
