@@ -16,6 +16,7 @@ from privileges import give_away, without_privileges
 from transport_nodes import eventually
 
 from pickbox.changes import Entry, Kind, OnStale, Put, Submission
+from pickbox.errors import DiskFull
 from pickbox.known import KnownState
 from pickbox.replication.content import LocalContent
 from pickbox.replication.inline import InlineContent
@@ -552,6 +553,27 @@ def test_a_full_disk_takes_no_content_away(here: Here) -> None:
     assert os.listdir(here.files.parent / "staging") == []
     here.place(b"f")
     assert (here.files / "f").read_bytes() == b"content" * 1000
+
+
+def test_a_copy_of_a_file_ends_where_the_reserve_begins(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = bytes(3 << 20)
+    here.agree_on_file(b"f", content)
+    here.place(b"f")
+    asked: list[int] = []
+
+    def check(extra: int) -> None:
+        asked.append(extra)
+        if len(asked) > 2:
+            raise DiskFull("others took the room")
+
+    monkeypatch.setattr(here.disk, "check", check)
+    here.agree(Entry(b"g", Kind.FILE, 3 << 20, 0o640, 0, digest_bytes(content), b"", 0, "node2"))
+    with pytest.raises(DiskFull):
+        here.place(b"g")
+    assert asked == [3 << 20, 1 << 20, 1 << 20]
+    assert os.listdir(here.files.parent / "staging") == []
 
 
 def test_content_is_kept_until_it_is_placed(here: Here) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 from blake3 import blake3
 
 from pickbox.changes import ABSENT, Entry, Kind
+from pickbox.errors import DiskFull
 from pickbox.failpoints import failpoint
 from pickbox.known import KnownState, Revision, kind_of
 from pickbox.replication import trail
@@ -351,9 +352,9 @@ class PlacementSteps:
         self._disk.check(entry.size)
         try:
             with source, open(scratch, "xb") as copy:
-                if _copy_hashing(source, copy) == entry.digest:
+                if _copy_hashing(source, copy, self._disk) == entry.digest:
                     return True
-        except OSError:
+        except (OSError, DiskFull):
             os.unlink(scratch)
             raise
         os.unlink(scratch)
@@ -389,10 +390,11 @@ def _is_unedited(stat: stat_result, entry: Entry, row: KnownState) -> bool:
     return has_its_time and (stat.st_ino, stat.st_size) == (row.inode, row.size)
 
 
-def _copy_hashing(source: BinaryIO, copy: BinaryIO) -> bytes:
+def _copy_hashing(source: BinaryIO, copy: BinaryIO, disk: DiskGuard) -> bytes:
     """Copy to the end, durably: the log has no copy. Return the digest of what was copied."""
     hasher = blake3()
     while chunk := source.read(_CHUNK):
+        disk.check(len(chunk))  # what comes from peers takes of the same room
         hasher.update(chunk)
         copy.write(chunk)
     copy.flush()
