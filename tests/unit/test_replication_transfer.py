@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import pytest
 from authority import Authority
-from transport_nodes import Endpoint
+from transport_nodes import Endpoint, eventually
 
 from pickbox.changes import Kind, Put, Receipt
 from pickbox.errors import ChangeRefused, DiskFull, NoLeader, NotStaged
@@ -276,6 +276,19 @@ def test_two_who_want_one_content_fetch_it_once(pair: tuple[Side, Side]) -> None
     for thread in threads:
         thread.join(20.0)
     assert two.counts.received == len(CONTENT)
+
+
+def test_content_that_a_node_says_it_holds_is_kept_from_then_on(pair: tuple[Side, Side]) -> None:
+    """Whoever asked counts on it; it may lie here since nearly an hour."""
+    _, two = pair
+    digest = hold(two, CONTENT)
+    since = os.stat(two.staging.path(digest)).st_ctime
+
+    def is_newer() -> bool:
+        assert two.fetcher.stage([(digest, len(CONTENT))], "one") == {digest}
+        return os.stat(two.staging.path(digest)).st_ctime > since
+
+    eventually(is_newer)
 
 
 def test_staging_puts_content_on_a_majority(pair: tuple[Side, Side]) -> None:

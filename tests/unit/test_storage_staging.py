@@ -200,6 +200,27 @@ def test_a_sweep_takes_what_is_old_and_not_needed(staging: Staging, directory: b
     assert not staging.has(DIGEST, len(CONTENT))
 
 
+def test_a_sweep_leaves_what_is_touched_while_it_looks(
+    staging: Staging, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staging.put(DIGEST, CONTENT)
+    since = os.stat(staging.path(DIGEST)).st_ctime
+
+    def touched_meanwhile(digest: bytes) -> bool:
+        while os.stat(staging.path(DIGEST)).st_ctime == since:  # the clock of files is coarse
+            staging.touch(digest)
+        return False
+
+    monkeypatch.setattr("pickbox.storage.staging.time.time", lambda: since)
+    assert staging.sweep(0, touched_meanwhile) == 0
+    assert staging.has(DIGEST, len(CONTENT))
+
+
+def test_what_is_not_here_is_not_made_by_a_touch(staging: Staging) -> None:
+    staging.touch(DIGEST)
+    assert not os.path.exists(staging.path(DIGEST))
+
+
 def test_a_sweep_leaves_what_is_being_written(staging: Staging) -> None:
     with staging.writer() as writer, staging.resume(DIGEST) as part:
         writer.write(CONTENT)

@@ -64,6 +64,7 @@ class Fetcher:
             DiskFull: there is no room for it; what came of it stays, and the next fetch goes on.
         """
         with self._one_at_a_time(digest):
+            self._staging.touch(digest)  # whoever asks counts on it from now on
             if self._content.has(digest, size):
                 return True
             self._disk.check(max(0, size - self._staging.begun(digest)))

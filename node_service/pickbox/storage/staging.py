@@ -174,6 +174,11 @@ class Staging:
             self._in_use.add(path)
         return self.writer() if busy else self._start(path, resumable=True)
 
+    def touch(self, digest: bytes) -> None:
+        """Have a sweep take the content for new. Nothing if it is not here."""
+        with self._lock, contextlib.suppress(FileNotFoundError):
+            os.utime(self.path(digest))
+
     def begun(self, digest: bytes) -> int:
         """Bytes that `resume` finds of a broken download."""
         try:
@@ -281,7 +286,7 @@ class Staging:
             stray = name.endswith(STRAY_SUFFIX)
             age = max(older_than_s, STRAY_SECONDS) if stray else older_than_s
             if self._is_stale(path, now - age) and not _is_needed(name, needed):
-                removed += self._remove_unused(path)
+                removed += self._remove_unused(path, now - age)
         return removed
 
     def sync_names(self) -> None:
@@ -309,9 +314,9 @@ class Staging:
             return False
         return not st.S_ISDIR(found.st_mode) and found.st_ctime <= limit
 
-    def _remove_unused(self, path: bytes) -> bool:
+    def _remove_unused(self, path: bytes, limit: float) -> bool:
         with self._lock:
-            if path in self._in_use:
+            if path in self._in_use or not self._is_stale(path, limit):
                 return False
             failpoint("sweep_before_delete")
             removed = _unlink(path)
