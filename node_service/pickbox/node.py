@@ -139,7 +139,9 @@ class Node:
             on_members=self._members_changed,
             on_fatal=self._fail,
         )
-        self.stager = stager = Stager(settings.node_id, self.consensus.members, self.peers)
+        self.stager = stager = Stager(
+            settings.node_id, self.consensus.members, self.peers, self.staging
+        )
         self.proposer = Proposer(
             settings.node_id,
             self.consensus,
@@ -381,7 +383,9 @@ class Node:
             self.metrics.replication_duration.observe(max(0.0, now - submission.taken_at / 1000))
 
     def _is_awaited(self, digest: bytes) -> bool:
-        """Whether content in staging is still to be placed: no file is kept there a second time."""
+        """Whether content in staging is to be committed, or placed: none is kept there for good."""
+        if self.stager.is_under_way(digest):
+            return True
         return self.catalog.has_content(digest) and not self.content.is_placed(digest)
 
     def _loaded(self) -> None:

@@ -87,7 +87,7 @@ def log() -> Log:
 
 @pytest.fixture
 def proposer(log: Log) -> Iterator[Proposer]:
-    proposer = Proposer("node1", log, log, Stager("node1", 1, {}), Counts())
+    proposer = Proposer("node1", log, log, Stager("node1", 1, {}, None), Counts())
     proposer.start()
     yield proposer
     proposer.stop(2.0)

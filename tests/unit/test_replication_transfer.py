@@ -34,7 +34,7 @@ from pickbox.storage.tree import FileTree
 from pickbox.storage.versions import Versions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from pickbox.seams import NodeControl
@@ -87,7 +87,7 @@ class Side:
             self.peers, self.staging, self.content, DiskGuard(base, 0), self.counts
         )
         self.lie: bytes | None = None
-        self.stager = Stager(node_id, lambda: self.members, self.peers)
+        self.stager = Stager(node_id, lambda: self.members, self.peers, self.staging)
 
     @property
     def member(self) -> Member:
@@ -298,6 +298,47 @@ def test_staging_puts_content_on_a_majority(pair: tuple[Side, Side]) -> None:
     holders = one.stager.stage([put], 20.0)
     assert holders == {digest: ("one", "two")}
     assert two.staging.has(digest, len(CONTENT))
+
+
+class Answering:
+    """A peer of `Stager`; a test says what it answers."""
+
+    def __init__(self, node_id: str, answer: Callable[[], bool]) -> None:
+        self.node_id = node_id
+        self._answer = answer
+
+    def stage(self, wanted: Sequence[tuple[bytes, int]], source: str, timeout: float) -> set[bytes]:
+        return {digest for digest, _ in wanted} if self._answer() else set()
+
+
+def stager_among(staging: Staging, *peers: Answering) -> Stager:
+    """The stager of node one, of the voters one to five."""
+    members = [Member(node_id, "") for node_id in ("one", "two", "three", "four", "five")]
+    return Stager("one", lambda: Members(1, tuple(members)), peers, staging)  # type: ignore[arg-type]
+
+
+def test_content_is_kept_here_until_it_is_staged_and_from_then_on(tmp_path: Path) -> None:
+    """Peers may take longer to fetch it than staged content is kept."""
+    staging = Staging(bytes(tmp_path))
+    digest = digest_bytes(CONTENT)
+    staging.put(digest, CONTENT)
+    seen: list[bool] = []
+
+    def fetch() -> bool:
+        seen.append(stager.is_under_way(digest))
+        return True
+
+    stager = stager_among(staging, *(Answering(node_id, fetch) for node_id in ("two", "three")))
+    since = os.stat(staging.path(digest)).st_ctime
+
+    def is_newer() -> bool:
+        stager.stage([Put(b"p", Kind.FILE, len(CONTENT), 0o644, 1, digest)], 20.0)
+        return os.stat(staging.path(digest)).st_ctime > since
+
+    eventually(is_newer)
+    stager.stop()
+    assert all(seen)
+    assert not stager.is_under_way(digest)
 
 
 def test_without_a_majority_nothing_may_be_proposed(pair: tuple[Side, Side]) -> None:

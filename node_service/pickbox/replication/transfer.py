@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Protocol
@@ -15,7 +16,7 @@ from pickbox.replication.peers import PeerError
 from pickbox.replication.repeats import Repeats
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
     from concurrent.futures import Future
 
     from pickbox.members import Members
@@ -129,12 +130,18 @@ class Stager:
     Args:
         node_id: this node; it holds what it stages.
         members: who is in force now.
+        staging: where most of that is; some is in the folder.
     """
 
-    def __init__(self, node_id: str, members: Callable[[], Members], peers: Peers) -> None:
+    def __init__(
+        self, node_id: str, members: Callable[[], Members], peers: Peers, staging: Staging
+    ) -> None:
         self._node_id = node_id
         self._members = members
         self._peers = peers
+        self._staging = staging
+        self._under_way: Counter[bytes] = Counter()
+        self._under_way_lock = threading.Lock()
         # One for each, so that a peer that hangs keeps nobody from asking the others.
         self._pools: dict[str, ThreadPoolExecutor] = {}
         self._pools_lock = threading.Lock()
@@ -151,6 +158,31 @@ class Stager:
             NotStaged: no majority held everything in time.
         """
         wanted = {put.digest: put.size for put in puts if needs_staging(put)}
+        with self._kept_here(list(wanted)):
+            return self._until_on_majority(wanted, timeout)
+
+    def is_under_way(self, digest: bytes) -> bool:
+        """Whether peers are to fetch this content from here, however long ago it came."""
+        with self._under_way_lock:
+            return digest in self._under_way
+
+    @contextmanager
+    def _kept_here(self, digests: Collection[bytes]) -> Iterator[None]:
+        """Have no sweep take them here, neither within nor while their change is committed."""
+        with self._under_way_lock:
+            self._under_way.update(digests)
+        try:
+            yield
+        finally:
+            for digest in digests:
+                self._staging.touch(digest)
+            with self._under_way_lock:
+                self._under_way.subtract(digests)
+                self._under_way = +self._under_way  # only what others still stage
+
+    def _until_on_majority(
+        self, wanted: dict[bytes, int], timeout: float
+    ) -> dict[bytes, tuple[str, ...]]:
         holders = {digest: {self._node_id} for digest in wanted}
         deadline = time.monotonic() + timeout
         while not self._on_majority(holders):
