@@ -25,7 +25,7 @@ from pickbox.replication.content import LocalContent
 from pickbox.replication.inline import InlineContent
 from pickbox.replication.peers import PeerError, Peers
 from pickbox.replication.repeats import EVERY, Repeats
-from pickbox.replication.transfer import Fetcher, Stager
+from pickbox.replication.transfer import ANSWER_SECONDS, Fetcher, Stager
 from pickbox.storage.digest import digest_bytes
 from pickbox.storage.disk import DiskGuard
 from pickbox.storage.staging import Staging
@@ -311,10 +311,17 @@ class Answering:
         return {digest for digest, _ in wanted} if self._answer() else set()
 
 
-def stager_among(staging: Staging, *peers: Answering) -> Stager:
+FIVE = Members(1, tuple(Member(name, "") for name in ("one", "two", "three", "four", "five")))
+
+
+def stager_among(
+    staging: Staging,
+    *peers: Answering,
+    members: Callable[[], Members] = lambda: FIVE,
+    clock: Callable[[], float] = time.monotonic,
+) -> Stager:
     """The stager of node one, of the voters one to five."""
-    members = [Member(node_id, "") for node_id in ("one", "two", "three", "four", "five")]
-    return Stager("one", lambda: Members(1, tuple(members)), peers, staging)  # type: ignore[arg-type]
+    return Stager("one", members, peers, staging, clock)  # type: ignore[arg-type]
 
 
 def test_content_is_kept_here_until_it_is_staged_and_from_then_on(tmp_path: Path) -> None:
@@ -339,6 +346,64 @@ def test_content_is_kept_here_until_it_is_staged_and_from_then_on(tmp_path: Path
     stager.stop()
     assert all(seen)
     assert not stager.is_under_way(digest)
+
+
+class SlowCluster:
+    """Node two answers at once, and node three `later` seconds after that was counted."""
+
+    def __init__(self, staging: Staging, two: Iterable[bool], three: Iterable[bool]) -> None:
+        self.later = 0.0
+        self._now = 0.0
+        self._looks = 0
+        self._counted = threading.Event()
+        self._two, self._three = iter(two), iter(three)
+        self.stager = stager_among(
+            staging,
+            Answering("two", lambda: next(self._two, False)),
+            Answering("three", self._answer_late),
+            members=self._members,
+            clock=lambda: self._now,
+        )
+
+    def _members(self) -> Members:
+        self._looks += 1
+        if self._looks > 1:  # the first is before anybody is asked
+            self._counted.set()
+        return FIVE
+
+    def _answer_late(self) -> bool:
+        assert self._counted.wait(20.0)
+        self._now += self.later
+        self.later = 0.0
+        return next(self._three, False)
+
+
+def test_a_node_that_said_long_ago_that_it_holds_content_does_not_count(tmp_path: Path) -> None:
+    """It may have swept it since."""
+    cluster = SlowCluster(Staging(bytes(tmp_path)), two=[True], three=[True] * 99)
+    cluster.later = ANSWER_SECONDS + 1.0
+    put = Put(b"p", Kind.FILE, len(CONTENT), 0o644, 1, digest_bytes(CONTENT))
+    with pytest.raises(NotStaged):
+        cluster.stager.stage([put], 1.0)
+    cluster.stager.stop()
+
+
+@pytest.mark.parametrize(
+    ("two", "three", "later"),
+    [
+        ([True, True], [True, True], ANSWER_SECONDS + 1.0),
+        ([True, False], [False, True], ANSWER_SECONDS / 2),
+    ],
+)
+def test_a_majority_is_found_in_answers_that_come_one_by_one(
+    tmp_path: Path, two: list[bool], three: list[bool], later: float
+) -> None:
+    cluster = SlowCluster(Staging(bytes(tmp_path)), two, three)
+    cluster.later = later
+    digest = digest_bytes(CONTENT)
+    put = Put(b"p", Kind.FILE, len(CONTENT), 0o644, 1, digest)
+    assert cluster.stager.stage([put], 20.0) == {digest: ("one", "three", "two")}
+    cluster.stager.stop()
 
 
 def test_without_a_majority_nothing_may_be_proposed(pair: tuple[Side, Side]) -> None:

@@ -30,6 +30,13 @@ log = logging.getLogger(__name__)
 _RETRY_SECONDS: Final = 0.2
 _AT_ONCE: Final = 4
 
+ANSWER_SECONDS: Final = 1800.0
+"""For how long a node that said so counts as a holder: half of what it then keeps content for, so
+that it has it still when the change is committed."""
+
+_Said = dict[bytes, dict[str, float]]
+"""Digest -> node -> when it said that it holds the content."""
+
 
 class TransferMetrics(Protocol):
     """What a transfer counts."""
@@ -134,8 +141,14 @@ class Stager:
     """
 
     def __init__(
-        self, node_id: str, members: Callable[[], Members], peers: Peers, staging: Staging
+        self,
+        node_id: str,
+        members: Callable[[], Members],
+        peers: Peers,
+        staging: Staging,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._clock = clock
         self._node_id = node_id
         self._members = members
         self._peers = peers
@@ -183,9 +196,9 @@ class Stager:
     def _until_on_majority(
         self, wanted: dict[bytes, int], timeout: float
     ) -> dict[bytes, tuple[str, ...]]:
-        holders = {digest: {self._node_id} for digest in wanted}
+        said: _Said = {digest: {} for digest in wanted}
         deadline = time.monotonic() + timeout
-        while not self._on_majority(holders):
+        while not self._on_majority(said):
             remaining = deadline - time.monotonic()
             if remaining <= 0 or self._stopping.is_set():
                 members = self._members()
@@ -193,19 +206,22 @@ class Stager:
                     f"{members.quorum} of {len(members.voters)} voters must hold the content "
                     "before it is committed, and not enough answered in time: check the other nodes"
                 )
-            if not self._ask_peers(wanted, holders, remaining):
+            if not self._ask_peers(wanted, said, remaining):
                 self._stopping.wait(min(_RETRY_SECONDS, remaining))
-        return {digest: tuple(sorted(found)) for digest, found in holders.items()}
+        return {digest: tuple(sorted(self._holders(when))) for digest, when in said.items()}
 
-    def _on_majority(self, holders: dict[bytes, set[str]]) -> bool:
+    def _on_majority(self, said: _Said) -> bool:
         """Whether each content is on a majority of the voters of this moment."""
         members = self._members()
         voters = set(members.voters)
-        return all(len(found & voters) >= members.quorum for found in holders.values())
+        return all(len(self._holders(when) & voters) >= members.quorum for when in said.values())
 
-    def _ask_peers(
-        self, wanted: dict[bytes, int], holders: dict[bytes, set[str]], timeout: float
-    ) -> bool:
+    def _holders(self, when: dict[str, float]) -> set[str]:
+        """Who holds a content now: this node, and who said so not too long ago."""
+        oldest = self._clock() - ANSWER_SECONDS
+        return {self._node_id, *(node_id for node_id, at in when.items() if at >= oldest)}
+
+    def _ask_peers(self, wanted: dict[bytes, int], said: _Said, timeout: float) -> bool:
         """Ask every peer at once; return as soon as each content is on a majority."""
         with self._pools_lock:
             if self._stopping.is_set():
@@ -218,9 +234,9 @@ class Stager:
             }
         try:
             for answer in as_completed(asked, timeout):
-                for digest in self._held(answer, asked[answer]) & holders.keys():
-                    holders[digest].add(asked[answer])
-                if self._on_majority(holders):
+                for digest in self._held(answer, asked[answer]) & said.keys():
+                    said[digest][asked[answer]] = self._clock()
+                if self._on_majority(said):
                     return True
         except TimeoutError:
             pass
