@@ -510,6 +510,17 @@ def test_a_file_that_is_open_elsewhere_goes_when_nobody_has_written_it_for_long(
     assert not swaps.await_writer(row)
 
 
+def test_content_of_a_failed_placement_can_be_read(here: Here) -> None:
+    """It was dressed already, maybe in a mode that its owner cannot read."""
+    digest = digest_bytes(b"content")
+    here.agree_on_file(b"f", b"content", mode=0o200)
+    here.inline.flush()
+    (here.files / "f").mkdir()
+    with pytest.raises(ChangedMeanwhile):
+        here.steps._put(here.catalog.get(b"f"), None)
+    assert os.stat(here.staging.path(digest)).st_mode & 0o777 == 0o600
+
+
 def a_put(content: bytes, on_stale: OnStale) -> Put:
     digest = digest_bytes(content)
     size = len(content)

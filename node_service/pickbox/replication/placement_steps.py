@@ -294,6 +294,8 @@ class PlacementSteps:
         with contextlib.suppress(FileNotFoundError):
             in_memory = self._inline.get(entry.digest) is not None
             if entry.kind is Kind.FILE and entry.size > 0 and not in_memory:
+                with contextlib.suppress(PermissionError):  # another user's, so never dressed
+                    os.chmod(staged, 0o600)  # dressed as it is, we may be unable to read it
                 os.rename(staged, self._staging.path(entry.digest))
             else:
                 os.unlink(staged)
