@@ -208,6 +208,15 @@ def test_a_header_that_makes_no_sense_stores_nothing(
     assert node.client("GET", f"{FILES}untouched").status == 404
 
 
+@pytest.mark.parametrize("kind", ["file", "directory"])
+def test_what_no_node_could_read_is_refused(node: Running, kind: str) -> None:
+    url = f"{FILES}unreadable-{kind}?kind={kind}"
+    refused = node.client("PUT", url, headers={"X-Pickbox-Mode": "0220"})
+    assert (refused.status, refused.problem["field"]) == (400, "X-Pickbox-Mode")
+    assert "Add 0400" in refused.problem["detail"]
+    assert node.client("PUT", url, headers={"X-Pickbox-Mode": "0400"}).status == 201
+
+
 def test_a_directory_is_made_and_cannot_be_read_as_a_file(node: Running) -> None:
     made = node.client("PUT", f"{FILES}photos?kind=directory", headers={"X-Pickbox-Mode": "0750"})
     assert (made.status, made.json["digest"]) == (201, "")

@@ -23,7 +23,7 @@ JSON_LIMIT: Final = 64 * 1024
 """Bytes of the largest JSON body taken."""
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_MODE: Final = re.compile(r"0?[0-7]{3}")
+_MODE: Final = re.compile(r"0?[4-7][0-7]{2}")
 _NUMBER: Final = re.compile(r"-?[0-9]{1,19}")
 _VERSION_TAG: Final = re.compile(r'"([1-9][0-9]{0,18})"')
 _ANY_TAG: Final = re.compile(r'(W/)?"[^"]*"(\s*,\s*(W/)?"[^"]*")*')
@@ -133,13 +133,17 @@ def _tagged_version(text: str) -> int:
 
 
 def mode_header() -> int | None:
-    """The permission bits in ``X-Pickbox-Mode`` (octal)."""
+    """The permission bits in ``X-Pickbox-Mode`` (octal).
+
+    A node reads what it has as its owner: it could not pass on what that may not read.
+    """
     text = request.headers.get("X-Pickbox-Mode")
     if text is None:
         return None
     if not _MODE.fullmatch(text):
         raise BadRequest(
-            "X-Pickbox-Mode must be permission bits in octal, such as 0644.",
+            "X-Pickbox-Mode must be permission bits in octal, such as 0644, and let the owner "
+            "read: nodes could not read it either. Add 0400 if it is missing.",
             field="X-Pickbox-Mode",
         )
     return int(text, 8)
