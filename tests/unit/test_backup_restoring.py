@@ -35,6 +35,7 @@ class Log:
         self.puts: list[Put] = []
         self.request_ids: list[str] = []
         self.refused: set[bytes] = set()
+        self.unchanged: set[bytes] = set()
         self.answers_lost = 0
         self._lock = threading.Lock()
 
@@ -51,7 +52,9 @@ class Log:
             outcomes = tuple(
                 Outcome(Status.REFUSED, 3, put.path, "directory-not-empty: no")
                 if put.path in self.refused
-                else Outcome(Status.APPLIED, 1, put.path)
+                else Outcome(
+                    Status.UNCHANGED if put.path in self.unchanged else Status.APPLIED, 1, put.path
+                )
                 for put in puts
             )
         return Receipt(request_id, 1, outcomes)
@@ -63,6 +66,7 @@ class World:
     def __init__(self, directory: Path) -> None:
         self.log = Log()
         self.stopping = threading.Event()
+        self.placed: set[bytes] = set()
         self.point = directory / "point"
         self.staging = Staging(os.fsencode(directory / "staging"))
         self.catalog = Catalog(str(directory / "catalog.db"))
@@ -83,6 +87,7 @@ class World:
             self.log,  # type: ignore[arg-type]
             self.staging,
             DiskGuard(os.fsencode(directory), 0),
+            self.placed.__contains__,
             lambda timeout: None,
             INLINE,
             self.stopping,
@@ -130,6 +135,22 @@ def test_everything_comes_back_directories_first_and_content_durable(world: Worl
     assert staged is not None
     with staged:
         assert staged.read() == world.contents[b"docs/large"]
+
+
+@pytest.mark.parametrize(
+    ("unchanged", "placed", "stays"),
+    [(True, True, False), (True, False, True), (False, True, True)],
+)
+def test_content_that_was_there_already_is_not_kept_twice(
+    world: World, *, unchanged: bool, placed: bool, stays: bool
+) -> None:
+    """It stays while it is to be placed: on this node, or at a path that is new."""
+    content = world.contents[b"docs/large"]
+    digest = blake3(content).digest()
+    world.log.unchanged = {b"docs/large"} if unchanged else set()
+    world.placed |= {digest} if placed else set()
+    world.restore()
+    assert world.staging.has(digest, len(content)) is stays
 
 
 def test_a_folder_comes_back_and_nothing_whose_name_only_begins_like_it(world: World) -> None:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from pickbox.backup.point import ContentFetcher
     from pickbox.changes import Entry
+    from pickbox.replication.content import LocalContent
     from pickbox.replication.proposer import Proposer
-    from pickbox.seams import ContentSource
     from pickbox.settings import Settings
     from pickbox.storage.catalog import Catalog
     from pickbox.storage.disk import DiskGuard
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def assemble_backups(
     settings: Settings,
     catalog: Catalog,
-    content: ContentSource,
+    content: LocalContent,
     fetcher: ContentFetcher,
     proposer: Proposer,
     staging: Staging,
@@ -40,7 +40,16 @@ def assemble_backups(
     stopping = threading.Event()
     origin = Origin(settings.cluster_name, settings.node_id)
     maker = PointMaker(origin, catalog, content, fetcher, disk, sources, stopping)
-    restorer = Restorer(catalog, proposer, staging, disk, barrier, settings.inline_limit, stopping)
+    restorer = Restorer(
+        catalog,
+        proposer,
+        staging,
+        disk,
+        content.is_placed,
+        barrier,
+        settings.inline_limit,
+        stopping,
+    )
     return Backups(
         os.fsencode(settings.data_dir),
         maker,

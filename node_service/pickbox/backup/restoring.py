@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pickbox.backup.manifest import PointDamaged, is_within, place_of, read_entries, read_manifest
 from pickbox.changes import Kind, OnStale, Put, Status
 from pickbox.errors import NoLeader, NotFound, NotReady, NotStaged, OutcomeUnknown, PathTaken
+from pickbox.replication.transfer import needs_staging
 from pickbox.storage.digest import READ_BYTES, digest_bytes
 from pickbox.storage.disk import naming_refusals, sync_filesystem
 from pickbox.storage.paths import display, to_json
@@ -73,6 +74,7 @@ class Restorer:
     """Takes restored points in.
 
     Args:
+        is_placed: whether the folder has a content, by its digest.
         barrier: waits until this node has applied all that was committed.
         inline_limit: size up to which content travels in the log.
     """
@@ -83,6 +85,7 @@ class Restorer:
         proposer: Proposer,
         staging: Staging,
         disk: DiskGuard,
+        is_placed: Callable[[bytes], bool],
         barrier: Callable[[float], None],
         inline_limit: int,
         stopping: threading.Event,
@@ -91,6 +94,7 @@ class Restorer:
         self._proposer = proposer
         self._staging = staging
         self._disk = disk
+        self._is_placed = is_placed
         self._barrier = barrier
         self._inline_limit = inline_limit
         self._stopping = stopping
@@ -238,12 +242,22 @@ class Restorer:
             try:
                 puts = self._proposer.stage_all(batch, timeout=_TIMEOUT + staged / _SLOWEST)
                 receipt = self._proposer.propose(puts, request_id=request_id, timeout=_TIMEOUT)
-                return list(zip(batch, receipt.outcomes, strict=True))
             except (NoLeader, NotStaged, OutcomeUnknown):
                 # An election, or a node that was restarted: the same id is applied once.
                 if not tries_left or self._stopping.is_set():
                     raise
+            else:
+                committed = list(zip(batch, receipt.outcomes, strict=True))
+                self._discard_what_was_there(committed)
+                return committed
         raise AssertionError("the last try returns or raises")
+
+    def _discard_what_was_there(self, committed: Iterable[tuple[Put, Outcome]]) -> None:
+        """Nobody places it from staging: all of a folder would be there twice until it is swept."""
+        for put, outcome in committed:
+            unchanged = outcome.status is Status.UNCHANGED and needs_staging(put)
+            if unchanged and self._is_placed(put.digest):
+                self._staging.discard(put.digest)
 
 
 def _other_content(entry: Entry) -> PointDamaged:
