@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-DAEMON = "touch up; trap 'rm up; touch ended; exit' TERM; while :; do sleep 0.05; done"
+DAEMON = "trap 'rm up; touch ended; exit' TERM; touch up; while :; do sleep 0.05; done"
 
 
 @pytest.fixture
