@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.cluster
 
+SETTINGS = {"election_timeout": "5"}  # who leads is compared around runs that take a second
+
 
 def settings(cluster: Cluster, **changes: Any) -> dict[str, Any]:
     return {"urls": [node.admin for node in cluster], "token": TOKEN, **changes}
