@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.cluster
 
-SETTINGS = {"max_file_size": str(4 << 20), "request_timeout": "3"}
+SETTINGS = {"max_file_size": str(4 << 20), "request_timeout": "10"}
 
 
 def settings(cluster: Cluster, path: str, **changes: Any) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def test_a_file_is_removed_and_then_nothing_is_to_be_done(cluster: Cluster) -> N
 @pytest.mark.parametrize("check", [True, False])
 def test_a_directory_with_entries_is_removed_only_when_told(cluster: Cluster, check: bool) -> None:
     node = cluster.leader()
-    node.put("full/a/b", b"x")
+    assert node.put("full/a/b", b"x").status in (200, 201)
     said = failure("file", check=check, **settings(cluster, "full", state="absent"))
     assert "full is a directory with entries: remove them first, or set recursive" in said
     deep = settings(cluster, "full", state="absent", recursive=True)
@@ -224,11 +224,12 @@ def test_what_somebody_else_writes_meanwhile_is_not_overwritten(
     cluster: Cluster, wanted: dict[str, str]
 ) -> None:
     node = cluster["node1"]
-    node.put("contested", b"old")
+    assert node.put("contested", b"old").status in (200, 201)
 
     def meddle(method: str) -> bool:
         if method != "GET":
-            node.put("contested", f"theirs {secrets.token_hex(4)}".encode())
+            theirs = node.put("contested", f"theirs {secrets.token_hex(4)}".encode())
+            assert theirs.status == 200
         return True
 
     with between(node, meddle) as url:
@@ -276,7 +277,7 @@ def test_without_a_majority_it_fails_in_time_in_the_words_of_the_cluster(cluster
     for node in others:
         node.kill()
     wait_until(lambda: alone.status()["leader"] is None, "it knows that nobody leads")
-    said = failure("file", **settings(cluster, "x", urls=[alone.client], content="x", timeout=5))
+    said = failure("file", **settings(cluster, "x", urls=[alone.client], content="x", timeout=25))
     assert f"{alone.client}/api/v1/files/x?consistency=linearizable answers 503 no-leader: " in said
 
 
