@@ -7,7 +7,7 @@ import time
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from cluster import tree
+from cluster import tree, wait_until
 
 from faults import folders
 from faults.linearizability import TooHard, is_linearizable
@@ -15,7 +15,7 @@ from faults.receipts import answers, watchers_violations
 from faults.witness import violations as against_the_log
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from cluster import Node
 
@@ -44,7 +44,7 @@ def nodes_violations(cluster: IsolatedCluster, record: Record) -> Iterator[str]:
         cluster.wait_settled()
     except AssertionError as error:
         yield f"the nodes never agreed: {error}"
-    yield from _quiet(cluster)
+    yield from echoes(list(cluster))
     where: dict[str, list[str]] = defaultdict(list)
     for node in cluster:
         for text in _node_violations(node, record):
@@ -80,13 +80,23 @@ def _not_in_catalog(node: Node) -> Iterator[str]:
             yield f"{path!r} is {found[1:]} in the folder and {said} in the catalog"
 
 
-def _quiet(cluster: IsolatedCluster) -> Iterator[str]:
+def echoes(nodes: Sequence[Node]) -> Iterator[str]:
     """With nobody writing, nothing is written: no echo of the cluster's own placements."""
-    before = {node.node_id: node.status()["last_index"] for node in cluster}
-    terms = {node.node_id: node.status()["term"] for node in cluster}
+    before: dict[str, dict[str, Any]] = {}
+
+    def agreed() -> bool:
+        before.update((node.node_id, node.status()) for node in nodes)
+        told = {(told["leader"], told["term"], told["last_index"]) for told in before.values()}
+        return len(told) == 1 and None not in told.pop()
+
+    try:
+        wait_until(agreed, "with nobody writing, the nodes agree on leader and end of the log")
+    except AssertionError as error:
+        yield str(error)
+        return
     time.sleep(_QUIET_SECONDS)
-    for node in cluster:
-        status = node.status()
+    for node in nodes:
+        then, now = before[node.node_id], node.status()
         # A new leader commits an entry of its own; that is no echo.
-        if status["last_index"] != before[node.node_id] and status["term"] == terms[node.node_id]:
-            yield f"{node.node_id} goes on from entry {before[node.node_id]} with nobody writing"
+        if now["last_index"] != then["last_index"] and now["term"] == then["term"]:
+            yield f"{node.node_id} goes on from entry {then['last_index']} with nobody writing"

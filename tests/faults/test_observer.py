@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from faults.invariants import logged
+from faults import invariants
+from faults.invariants import echoes, logged
 from faults.observer import FILES, MEMORY_BYTES, THREADS, Leadership, Resources
 
 
@@ -88,3 +89,40 @@ def test_what_a_disk_does_is_an_excuse(told: dict[str, object]) -> None:
 )
 def test_nothing_else_is(told: dict[str, object]) -> None:
     assert len(list(logged([told]))) == 1
+
+
+class Told:
+    """A node that says these of itself, one look after the other: leader, term, last entry."""
+
+    def __init__(self, node_id: str, *looks: tuple[str | None, int, int]) -> None:
+        self.node_id = node_id
+        self._looks = list(looks)
+
+    def status(self) -> dict[str, object]:
+        look = self._looks.pop(0) if len(self._looks) > 1 else self._looks[0]
+        return dict(zip(("leader", "term", "last_index"), look, strict=True))
+
+
+@pytest.fixture
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(invariants, "_QUIET_SECONDS", 0.0)
+
+
+OLD, ELECTING, NEW = ("node1", 3, 10), (None, 4, 10), ("node2", 4, 11)
+
+
+def test_what_nobody_wrote_is_found(no_pause: None) -> None:
+    nodes = [Told("node1", NEW), Told("node2", NEW, ("node2", 4, 12))]
+    assert list(echoes(nodes)) == ["node2 goes on from entry 11 with nobody writing"]
+
+
+@pytest.mark.parametrize(
+    "looks",
+    [(OLD, NEW), (ELECTING, NEW), (("node2", 4, 10), NEW)],
+    ids=["after the first look", "before it", "and the other has not heard of it"],
+)
+def test_the_entry_of_a_new_leader_is_no_echo(
+    no_pause: None, looks: tuple[tuple[str | None, int, int], ...]
+) -> None:
+    leader = Told("node2", *(look for look in looks if look != ("node2", 4, 10)))
+    assert list(echoes([Told("node1", *looks), leader])) == []
