@@ -118,8 +118,14 @@ def test_a_node_that_is_down_is_still_a_member(cluster: Cluster, tmp_path: Path)
 
     wait_until(noticed, "the node that is down is seen to be")
     urls = [down.client, other.client]
-    told = inventory(tmp_path, urls=urls, admin_urls=[other.admin], token=TOKEN)
-    assert told["pickbox_unreachable"]["hosts"] == [down.node_id]
+    told: dict[str, Any] = {}
+
+    def is_told() -> bool:
+        told.clear()
+        told.update(inventory(tmp_path, urls=urls, admin_urls=[other.admin], token=TOKEN))
+        return bool(told["pickbox_unreachable"]["hosts"] == [down.node_id])
+
+    wait_until(is_told, "it alone is unreachable", 60)
     assert set(told["_meta"]["hostvars"]) == set(cluster.nodes)
     assert told["_meta"]["hostvars"][down.node_id]["pickbox_port"] == down.ports[0]
 
@@ -170,7 +176,7 @@ def test_files_are_read_in_the_order_of_their_paths(cluster: Cluster, tmp_path: 
 
 def test_bytes_are_read_as_base64_and_refused_as_text(cluster: Cluster, tmp_path: Path) -> None:
     content = bytes(range(256))
-    cluster["node1"].put("read/bytes", content)
+    assert cluster["node2"].put("read/bytes", content).status == 201
     (found,) = look_up(cluster, tmp_path, "'read/bytes'", encoding="base64", consistency="local")
     assert base64.b64decode(found) == content
     said = look_up(cluster, tmp_path, "'read/bytes'")
