@@ -100,8 +100,9 @@ def test_who_is_on_call_is_told_of_a_killed_container_and_that_it_is_back(
     killed = time.monotonic()
     host.check_output(f"docker kill --signal=KILL {prefix}-node2")
     labels = {"alertname": "PickboxNodeDown", "node": "node2", "cluster": prefix}
-    message = webhook.wait_for("firing", 120, **labels)
+    message = webhook.wait_for("firing", 120, since=killed, **labels)
     log.info("from kill -9 to the webhook: %.1f s: %s", message.arrived - killed, message.document)
     assert message.authorization == "Bearer of-the-webhook"
+    started = time.monotonic()
     host.check_output(f"docker start {prefix}-node2")
-    webhook.wait_for("resolved", 120, **labels)
+    webhook.wait_for("resolved", 120, since=started, **labels)
