@@ -11,6 +11,7 @@ import pytest
 testinfra_hosts = ["ansible://all?ansible_inventory=" + os.environ["PICKBOX_TEST_INVENTORY"]]
 
 SECONDS_TO_CONNECT = 1.0
+TRIES = 20  # testinfra gives each a second
 UNIT = ["systemd-run", "--wait", "--quiet", "--collect"]
 
 
@@ -95,4 +96,4 @@ def test_this_machine_comes_in_over_ssh_only(host: Any, address: str) -> None:
 def test_the_hosts_reach_each_other(host: Any) -> None:
     for other in all_hosts(host):
         address = other.ansible.get_variables()["ansible_host"]
-        assert host.addr(address).port(22).is_reachable
+        assert any(host.addr(address).port(22).is_reachable for _ in range(TRIES))
