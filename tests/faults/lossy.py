@@ -1,12 +1,12 @@
 """A file system that loses what was not synced when its power is cut.
 
-``python -m faults.lossy DISK MOUNTPOINT`` shows the directory DISK/tree at MOUNTPOINT, through
-FUSE. All goes on in memory or wherever DISK is; what no sync has made durable can be undone
+``python -m faults.lossy DISK MOUNTPOINT SECONDS`` shows the directory DISK/tree at MOUNTPOINT,
+through FUSE. All goes on in memory or wherever DISK is; what no sync has made durable can be undone
 (`faults.unsynced`), and is by a cut. It is told what to do by extended attributes of any file:
 ``user.lossy.cut`` ("<one of CUTS> <seed>") cuts the power, after which nothing works any more
 until the next mount, and ``user.lossy.syncfs`` stands for syncfs(2), of which the kernel does not
 tell a file system in user space (`shim.c` sets it). As kernels do, it writes everything back by
-itself after some seconds.
+itself, after SECONDS.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from mfusepy import FUSE, Operations  # type: ignore[import-untyped]
 
-from faults.unsynced import COUNTS, CUT, SYNCFS, WRITE_BACK_SECONDS, NameChange, Unsynced, discard
+from faults.unsynced import COUNTS, CUT, SYNCFS, NameChange, Unsynced, discard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -166,7 +166,8 @@ class Lossy(Operations):  # type: ignore[misc]  # untyped
     flag_nopath = 1
     flag_nullpath_ok = 1
 
-    def __init__(self, disk: str) -> None:
+    def __init__(self, disk: str, write_back_seconds: float) -> None:
+        self._write_back_seconds = write_back_seconds
         self.powered = True
         self._disk = disk
         self._tree = os.path.join(disk, "tree")
@@ -180,7 +181,7 @@ class Lossy(Operations):  # type: ignore[misc]  # untyped
 
     def write_back(self) -> None:
         """Make everything durable if the last time is long ago."""
-        if time.monotonic() - self._written_back >= WRITE_BACK_SECONDS:
+        if time.monotonic() - self._written_back >= self._write_back_seconds:
             self._unsynced.sync()
             self._written_back = time.monotonic()
 
@@ -355,7 +356,7 @@ def _which(path: bytes | None, what: Any, fip: Any) -> tuple[str | None, Any, in
 
 def main() -> None:
     """Serve until unmounted."""
-    disk, mountpoint = sys.argv[1:]
+    disk, mountpoint, seconds = sys.argv[1:]
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     os.umask(0)
@@ -363,7 +364,7 @@ def main() -> None:
     # for each other.
     remembers = {"kernel_cache": True, "attr_timeout": 60, "entry_timeout": 60}
     runs = {"foreground": True, "nothreads": True, "use_ino": True, "hard_remove": True}
-    Mount(Lossy(disk), mountpoint, fsname="lossy", **remembers, **runs)
+    Mount(Lossy(disk, float(seconds)), mountpoint, fsname="lossy", **remembers, **runs)
 
 
 if __name__ == "__main__":

@@ -23,8 +23,11 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 @pytest.fixture
-def volume(tmp_path: Path, needs_faults: None) -> Iterator[LossyVolume]:
-    made = LossyVolume(tmp_path / "volume")
+def volume(
+    request: pytest.FixtureRequest, tmp_path: Path, needs_faults: None
+) -> Iterator[LossyVolume]:
+    """One that writes nothing back by itself while a test runs, unless it is to."""
+    made = LossyVolume(tmp_path / "volume", getattr(request, "param", 3600))
     try:
         yield made
     finally:
@@ -180,6 +183,7 @@ def test_a_file_that_was_open_is_gone_with_the_power(volume: LossyVolume) -> Non
         os.close(descriptor)
 
 
+@pytest.mark.parametrize("volume", [WRITE_BACK_SECONDS], indirect=True)
 def test_what_is_old_enough_is_written_back_by_itself(volume: LossyVolume) -> None:
     write(volume.path / "file", b"x", durable=False)
     time.sleep(WRITE_BACK_SECONDS)  # what is waited for shows only by what is lost

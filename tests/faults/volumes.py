@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from faults.unsynced import COUNTS, CUT
+from faults.unsynced import COUNTS, CUT, WRITE_BACK_SECONDS
 
 VOLUME_BYTES = 128 << 20
 
@@ -52,10 +52,16 @@ class Volume:
 
 
 class LossyVolume(Volume):
-    """A volume in memory under a file system that loses what was not synced (`faults.lossy`)."""
+    """A volume in memory under a file system that loses what was not synced (`faults.lossy`).
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: where it is mounted.
+        write_back_seconds: after that, everything is durable by itself.
+    """
+
+    def __init__(self, path: Path, write_back_seconds: float = WRITE_BACK_SECONDS) -> None:
         self.path = path
+        self._write_back_seconds = write_back_seconds
         self._memory = self._mount_memory(path.with_name(f"{path.name}.disk"))
         self._process: subprocess.Popen[bytes] | None = None
         path.mkdir(parents=True)
@@ -65,7 +71,8 @@ class LossyVolume(Volume):
         """Mount it, with what is durable on it, unless it has power."""
         if self._process is not None:
             return
-        command: list[str | Path] = [sys.executable, "-m", "faults.lossy", self._memory, self.path]
+        command: list[str | Path] = [sys.executable, "-m", "faults.lossy"]
+        command += [self._memory, self.path, str(self._write_back_seconds)]
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
         self._process = subprocess.Popen(command, env=environment)
         deadline = time.monotonic() + 30
