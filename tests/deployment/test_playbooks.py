@@ -301,11 +301,14 @@ def test_nothing_is_restarted_while_a_node_is_down(deployment: Deployment) -> No
 
 
 def test_the_status_is_a_table_of_the_nodes(deployment: Deployment) -> None:
-    run = deployment.play("status")
-    assert run.code == 0, run.output
-    rows = re.findall(r"- (node\d) +(leader|follower) +yes +\d+ +\d+ +0 ", run.output)
-    assert [node for node, _ in rows] == list(NODES)
-    assert [role for _, role in rows].count("leader") == 1
+    def is_shown() -> bool:
+        run = deployment.play("status")
+        assert run.code == 0, run.output
+        rows = re.findall(r"- (node\d) +(leader|follower) +yes +\d+ +\d+ +0 ", run.output)
+        one_leads = [role for _, role in rows].count("leader") == 1
+        return one_leads and [node for node, _ in rows] == list(NODES)
+
+    wait_until(is_shown, "it has a row of each node, which are all well", 120)
 
 
 def test_the_cluster_is_proved_and_left_as_it_was(deployment: Deployment) -> None:
