@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # What the tests share is to say what it found too when one of its assertions fails.
 pytest.register_assert_rewrite(*{path.stem for path in Path(__file__).parent.rglob("*.py")})
@@ -21,6 +22,10 @@ from workers import pytest_xdist_make_scheduler  # noqa: E402, F401 - a hook
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# How long an example takes says more of the machine, which may stall, than of the product.
+settings.register_profile("any time", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any time")
 
 
 @pytest.fixture(scope="module")

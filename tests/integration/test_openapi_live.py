@@ -20,7 +20,6 @@ schema = schemathesis.openapi.from_dict(DOCUMENT).exclude(path=ENDLESS)
 @schema.parametrize()
 @settings(
     max_examples=8,
-    deadline=None,
     derandomize=True,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),

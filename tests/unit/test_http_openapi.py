@@ -34,7 +34,6 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 @schema.parametrize()
 @settings(
     max_examples=25,
-    deadline=None,
     derandomize=True,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),

@@ -90,7 +90,7 @@ def test_under_a_directory_are_its_own_row_and_all_in_it(state: StateDatabase) -
 
 
 @given(paths=some.sets(some.binary(min_size=1, max_size=4)), page=some.integers(1, 4))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_all_rows_come_in_path_order_whatever_the_page(
     tmp_path_factory: pytest.TempPathFactory, paths: set[bytes], page: int
 ) -> None:

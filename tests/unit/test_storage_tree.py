@@ -122,7 +122,7 @@ def test_a_path_that_is_none_is_refused_here_too(
 
 
 @given(path=some.lists(some.sampled_from([b"..", b".", b"", b"up", b"d"]), min_size=1))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_no_path_leads_to_a_file_outside(
     tmp_path_factory: pytest.TempPathFactory, path: list[bytes]
 ) -> None:
