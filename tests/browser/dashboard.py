@@ -20,8 +20,14 @@ if TYPE_CHECKING:
 REFRESH = 5.0
 """Seconds between two samples, and between two questions of a page that has no event stream."""
 
-UNWELL = re.compile(r"net::ERR_|status of 503 .*/api/(health|events/stream)\)")
-"""What Chromium writes to the console when a node is gone or not ready; no script can stop it."""
+NOT_READY = re.compile(r"status of 503 .*/api/health\)")
+"""What Chromium writes to the console when a node is not ready; no script can stop it.
+
+Any node may be that for a moment: a machine that stalls makes an election.
+"""
+
+UNWELL = re.compile(r"net::ERR_|status of 503 .*/api/events/stream\)")
+"""What it writes when a node is gone, or has no stream to give."""
 
 _REPORT_VIOLATIONS = """
 addEventListener("securitypolicyviolation", (event) => {
