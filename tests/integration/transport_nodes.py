@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from pickbox.consensus.transport.resolver import Resolver
 
 TYPES = frozenset({"append", "reply"})
-QUICK = Pace(0.1, 1.0)
 STEADY = Pace(0.1, 3.0)
 """For links that are to last, on a machine that may stall for a second."""
+QUICK = Pace(0.1, 1.0)
+"""For a peer that is to be given up."""
 
 
 def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> None:
@@ -46,7 +47,7 @@ class Endpoint:
         node_id: str,
         port: int = 0,
         *,
-        pace: Pace = QUICK,
+        pace: Pace = STEADY,
         hand_over: HandOver | None = None,
         resolver: Resolver | None = None,
     ) -> None:
