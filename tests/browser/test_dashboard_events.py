@@ -98,8 +98,7 @@ NOTE_WHAT_IS_READ_OUT = """
 def test_changed_files_are_not_read_out_and_what_happens_to_nodes_is(
     cluster: Cluster, open_dashboard: Opener
 ) -> None:
-    drained = cluster.followers()[0]
-    here = cluster.leader()
+    here, (drained, _) = cluster.roles()
     page = open_dashboard(here, viewport=WIDE)
     expect(page.page.get_by_role("log")).to_have_attribute("aria-live", "off")
     read_out = page.page.locator("#events-said")

@@ -100,8 +100,8 @@ def test_a_pointed_sample_is_read_out_in_all_graphs(
 def test_a_drained_node_is_shown_as_such_and_when_it_is_back(
     cluster: Cluster, open_dashboard: Opener, pictures: Path
 ) -> None:
-    drained = cluster.followers()[0]
-    page = open_dashboard(cluster.leader(), viewport=WIDE)
+    leader, (drained, _) = cluster.roles()
+    page = open_dashboard(leader, viewport=WIDE)
     assert drained.admin_request("POST", "/api/v1/drain").status == 200
     expect(page.card(drained).locator(".state")).to_have_text("Draining")
     expect(page.verdict).to_have_text("1 node needs attention")
