@@ -129,18 +129,24 @@ def test_the_page_says_that_its_own_node_is_gone_and_comes_back_by_itself(
 ) -> None:
     node = cluster["node3"]
     page = open_dashboard(node, unwell=True, viewport=WIDE)
-    shown = page.figure(node, "Applied")
+    shown = applied(page, node)
     assert node.stop() == 0
     page.refresh()
     expect(page.banner).to_contain_text("This node, node3, has not answered since")
     expect(page.verdict).to_have_text("Not reachable")
-    assert page.figure(node, "Applied") == shown, "what was known before stays to be read"
+    # A leader that stops hands over first, which is an entry: the page may have heard of that.
+    assert applied(page, node) >= shown, "what was known before stays to be read"
     assert page.banner.bounding_box()["y"] < WIDE["height"] / 4
     assert poor_contrast(page.page) == []
     page.picture(pictures / "dashboard-gone.png")
     node.start()
     expect(page.banner).to_be_hidden()
     expect(page.verdict).not_to_have_text("Not reachable")
+
+
+def applied(page: Dashboard, node: Node) -> int:
+    """The index on the node's card."""
+    return int(page.figure(node, "Applied").replace(",", ""))
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
