@@ -51,7 +51,7 @@ def test_without_the_stream_the_page_asks_every_five_seconds(
     assert cluster["node2"].put("asked for.txt", b"x").status == 201
     wait_until(lambda: has_told(cluster["node1"], "asked for.txt"), "the node tells")
     told = page.event("files_changed").first
-    expect(told).to_contain_text("asked for.txt", timeout=1000 * REFRESH + 2000)
+    expect(told).to_contain_text("asked for.txt", timeout=1000 * (2 * REFRESH - 0.5))
     expect(page.row("asked for.txt")).to_have_count(1)
     expect(page.verdict).to_have_text("Healthy")
 
