@@ -155,11 +155,15 @@ def test_the_api_between_nodes_is_on_no_port_without_certificates(used: Cluster,
 
 @pytest.mark.parametrize("path", sorted(MONITOR))
 def test_probes_are_answered(used: Cluster, path: str) -> None:
-    for node in used:
-        wait_until(node.ready, f"{node.node_id} is ready")
+    def answers_well(node: Node) -> bool:
         response = get(node.monitor + path)
-        assert (response.status, set(response.json())) == (200, MONITOR[path])
-    assert get(used["node1"].monitor + "/ready?verbose").data.endswith(b"\nready\n")
+        assert set(response.json()) == MONITOR[path]
+        return response.status == 200
+
+    for node in used:
+        wait_until(lambda node=node: answers_well(node), f"{node.node_id} is well")
+    verbose = used["node1"].monitor + "/ready?verbose"
+    wait_until(lambda: get(verbose).data.endswith(b"\nready\n"), "it says so in words")
 
 
 def test_what_is_not_there_is_a_problem_on_every_listener(used: Cluster) -> None:
@@ -242,9 +246,12 @@ def test_work_moves_the_metrics_of_every_node(
 
 
 def test_exactly_one_node_says_that_it_leads(used: Cluster) -> None:
-    leader = used.leader()
-    expected = [float(node is leader) for node in used]
-    wait_until(lambda: [n.metric("pickbox_is_leader") for n in used] == expected, "one leads")
+    def one_leads() -> bool:
+        leader = used.leader()
+        expected = [float(node is leader) for node in used]
+        return [node.metric("pickbox_is_leader") for node in used] == expected
+
+    wait_until(one_leads, "one leads")
 
 
 def test_metrics_say_what_is_so(used: Cluster, pages: dict[str, Page]) -> None:
@@ -265,10 +272,13 @@ def test_every_node_compares_the_clocks_of_the_others_with_its_own(used: Cluster
         family = Page(node).families["pickbox_clock_offset_seconds"]
         return {sample.labels["peer"]: sample.value for sample in family.samples}
 
-    for node in used:
+    def compared(node: Node) -> bool:
+        offsets = told(node)
         others = set(NODES) - {node.node_id}
-        wait_until(lambda node=node, others=others: told(node).keys() == others, "all are compared")
-        assert max(map(abs, told(node).values())) < 1, "they are on one machine"
+        return offsets.keys() == others and max(map(abs, offsets.values())) < 1
+
+    for node in used:
+        wait_until(lambda node=node: compared(node), "its clock is like the others': one machine")
 
 
 def test_what_one_node_sent_the_others_received(pages: dict[str, Page]) -> None:
