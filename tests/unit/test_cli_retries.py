@@ -114,7 +114,7 @@ def test_two_runs_have_two_keys(node: Node, file: Path) -> None:
 
 def test_a_node_that_stays_busy_ends_in_5_after_the_timeout(node: Node, file: Path) -> None:
     node.faults += [Fault("PUT", 503)] * 100
-    refused = pickbox_command("--timeout", "1", "put", file, "a", node=node)
+    refused = pickbox_command("--timeout", "4", "put", file, "a", node=node)
     assert refused.code == 5
     assert "No leader was there in time." in refused.stderr
     assert 2 <= len(node.requests("PUT")) <= 20
