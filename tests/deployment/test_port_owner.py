@@ -15,6 +15,7 @@ from ansible_collections.pickbox.cluster.plugins.modules.port_owner import (
     is_expected,
     listeners,
 )
+from ports import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,10 +44,8 @@ def test_a_port_that_is_only_bound_or_connected_is_free() -> None:
 
 
 def test_a_free_port_has_no_owner(listening_port: int) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    assert [o.purpose for o in find_owners({"raft": listening_port, "admin": port})] == ["raft"]
+    asked = {"raft": listening_port, "admin": free_ports(1)[0]}
+    assert [owner.purpose for owner in find_owners(asked)] == ["raft"]
 
 
 def test_the_sentence_names_port_purpose_process_and_user() -> None:

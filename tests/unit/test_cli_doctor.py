@@ -17,6 +17,7 @@ import pytest
 from authority import DECADE, Authority, tls_settings
 from cli_node import running_node
 from cli_run import Ran, environment, pickbox_command
+from ports import free_ports
 
 from pickbox.cli import probe
 from pickbox.settings import Settings
@@ -104,11 +105,7 @@ class Config:
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
     names = ("port", "admin_port", "monitor_port", "dashboard_port")
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in names]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        ports = {n: s.getsockname()[1] for n, s in zip(names, sockets, strict=True)}
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
     files = Authority(tmp_path / "tls").issue("node1", ends=DECADE)
     lines = [f"{name} = {number}" for name, number in ports.items()]
     lines += [

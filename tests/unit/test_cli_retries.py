@@ -11,6 +11,7 @@ import pytest
 from cli_catalog import Fault, Node
 from cli_node import running_node
 from cli_run import pickbox_command
+from ports import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,13 +29,6 @@ def file(tmp_path: Path) -> Path:
     file = tmp_path / "file"
     file.write_bytes(b"content" * 100_000)
     return file
-
-
-def closed_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def keys(node: Node, method: str) -> list[str]:
@@ -135,7 +129,7 @@ def test_a_refusal_is_final(node: Node, file: Path) -> None:
 
 
 def test_the_next_url_is_tried_when_one_cannot_be_reached(node: Node, file: Path) -> None:
-    urls = f"http://127.0.0.1:{closed_port()},{node.url}"
+    urls = f"http://127.0.0.1:{free_ports(1)[0]},{node.url}"
     assert pickbox_command("--url", urls, "put", file, "a").code == 0
     assert pickbox_command("ls", "--url", urls).stdout == b"a\n"
 
@@ -158,7 +152,7 @@ def test_a_read_goes_on_while_the_content_is_under_way(node: Node) -> None:
 def test_nobody_there_is_69_at_once_for_reads_and_after_the_timeout_for_writes(
     file: Path,
 ) -> None:
-    url = f"http://127.0.0.1:{closed_port()}"
+    url = f"http://127.0.0.1:{free_ports(1)[0]}"
     assert pickbox_command("--url", url, "ls").code == 69
     refused = pickbox_command("--url", url, "--timeout", "1", "put", file, "a")
     assert refused.code == 69
@@ -167,7 +161,7 @@ def test_nobody_there_is_69_at_once_for_reads_and_after_the_timeout_for_writes(
 
 def test_a_node_that_is_silent_is_not_one_that_is_not_there(file: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        urls = f"http://127.0.0.1:{silent.getsockname()[1]},http://127.0.0.1:{closed_port()}"
+        urls = f"http://127.0.0.1:{silent.getsockname()[1]},http://127.0.0.1:{free_ports(1)[0]}"
         refused = pickbox_command("--url", urls, "--timeout", "0.5", "put", file, "a")
     assert refused.code == 5
     assert "did not answer within 0.5 s" in refused.stderr
