@@ -27,9 +27,9 @@ def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def run_pytest(directory: Path) -> subprocess.CompletedProcess[str]:
-    command = ("-m", "pytest", "-p", "nothing_left", "-p", "no:cacheprovider", str(directory))
-    return run(sys.executable, *command, PYTHONPATH=str(ROOT / "tests"))
+def run_pytest(directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = ("-m", "pytest", "-p", "nothing_left", "-p", "no:cacheprovider", *options)
+    return run(sys.executable, *command, str(directory), PYTHONPATH=str(ROOT / "tests"))
 
 
 def test_a_python_without_venv_is_told_with_the_way_to_get_it(tmp_path: Path) -> None:
@@ -163,6 +163,19 @@ def test_a_thread_that_runs_on_fails_its_module_and_the_run_still_ends(tmp_path:
     assert done.returncode == 1
     assert "threads run on: leftover" in done.stdout
     assert "Timeout (0:00:00.100000)!" in done.stderr, "the interpreter ended by itself"
+
+
+def test_a_thread_that_dies_fails_its_test(tmp_path: Path) -> None:
+    (tmp_path / "test_some.py").write_text(
+        "import threading\n\n\n"
+        "def test_it() -> None:\n"
+        "    thread = threading.Thread(target=[].pop, name='writer')\n"
+        "    thread.start()\n"
+        "    thread.join()\n"
+    )
+    done = run_pytest(tmp_path, "-c", str(ROOT / "pyproject.toml"))
+    assert done.returncode == 1
+    assert "Exception in thread writer" in done.stdout
 
 
 def test_a_commit_passes_the_linters_of_make_lint() -> None:
