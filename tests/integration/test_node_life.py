@@ -76,7 +76,7 @@ def test_who_waits_for_a_leader_is_told_when_the_node_stops(tmp_path: Path) -> N
         node, *others = cluster
         for other in others:
             other.kill()
-        wait_until(lambda: not node.ready(), "it has no leader")
+        wait_until(lambda: node.status()["leader"] is None, "it has no leader")
         with ThreadPoolExecutor(1) as client:
             put = client.submit(node.put, "file", b"content")
             wait_until(lambda: requests_of_clients(node) == 1, "the request is there")
