@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pickbox.consensus.log import DurableLog, HardState, LogStopped, LogTooNew, RealDisk
+from pickbox.consensus.log import DurableLog, HardState, LogDamaged, LogStopped, LogTooNew, RealDisk
 from pickbox.consensus.log.records import SegmentHeader
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from pickbox.consensus.log.disk import RealFile
 
 
 def open_log(directory: Path, **options: int) -> DurableLog:
@@ -127,6 +129,36 @@ def test_two_processes_cannot_have_one_log(tmp_path: Path) -> None:
     with pytest.raises(BlockingIOError):
         open_log(tmp_path)
     log.close()
+    open_log(tmp_path)
+
+
+def test_a_log_that_another_process_is_about_to_close_is_read_after_that(tmp_path: Path) -> None:
+    """It is closed between the two steps of `open`: what it says last must not be lost."""
+    first = open_log(tmp_path)
+    first.add(b"one", 1, 3)
+    first.sync()
+
+    class ClosingDisk(RealDisk):
+        def lock(self, directory: str) -> RealFile:
+            first.set_hard_state(4, "node2/ab")
+            first.add(b"acknowledged", 2, 4)
+            first.sync()
+            first.close()
+            return super().lock(directory)
+
+    second = DurableLog.open(ClosingDisk(), str(tmp_path / "raft"))
+    assert second.hard_state == HardState(4, "node2/ab")
+    assert second[:] == [(b"one", 1, 3), (b"acknowledged", 2, 4)]
+
+
+def test_a_log_that_could_not_be_opened_is_locked_by_nobody(tmp_path: Path) -> None:
+    open_log(tmp_path).close()
+    segment = tmp_path / "raft" / "0000000000000001.log"
+    written = segment.read_bytes()
+    segment.write_bytes(b"damaged" + written)
+    with pytest.raises(LogDamaged):
+        open_log(tmp_path)
+    segment.write_bytes(written)
     open_log(tmp_path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
@@ -25,7 +26,7 @@ from pickbox.failpoints import failpoint
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from pickbox.consensus.log.disk import Disk
+    from pickbox.consensus.log.disk import Disk, DiskFile
     from pickbox.consensus.log.recovery import Recovered
 
 log = logging.getLogger(__name__)
@@ -64,6 +65,7 @@ class DurableLog:
         self,
         disk: Disk,
         directory: str,
+        lock: DiskFile,
         found: Recovered,
         *,
         segment_bytes: int,
@@ -88,7 +90,7 @@ class DurableLog:
         self._hinted = found.state.commit
         self._droppable = 0
         self._stopped = ""
-        self._lock = disk.lock(directory)
+        self._lock = lock
         self.synced_index = found.state.last_index
         self.bytes_written = 0
         """Bytes of records that were written since the log was opened."""
@@ -115,22 +117,28 @@ class DurableLog:
             LogStopped: the disk refuses.
             BlockingIOError: another process has it open.
         """
-        try:
-            disk.make_directory(directory)
-            found = recover(disk, directory)
-            opened = cls(
-                disk,
-                directory,
-                found,
-                segment_bytes=segment_bytes,
-                cache_bytes=cache_bytes,
-                on_sync=on_sync,
-            )
-            opened._make_writable(found)
-        except BlockingIOError:
-            raise
-        except OSError as error:
-            raise LogStopped(f"the log in {directory} cannot be opened: {error}") from error
+        with contextlib.ExitStack() as undo:
+            try:
+                disk.make_directory(directory)
+                # First of all: who still has the log open adds to what would be read before.
+                lock = disk.lock(directory)
+                undo.callback(lock.close)
+                found = recover(disk, directory)
+                opened = cls(
+                    disk,
+                    directory,
+                    lock,
+                    found,
+                    segment_bytes=segment_bytes,
+                    cache_bytes=cache_bytes,
+                    on_sync=on_sync,
+                )
+                opened._make_writable(found)
+            except BlockingIOError:
+                raise
+            except OSError as error:
+                raise LogStopped(f"the log in {directory} cannot be opened: {error}") from error
+            undo.pop_all()
         return opened
 
     # -- what it holds -----------------------------------------------------------------------
