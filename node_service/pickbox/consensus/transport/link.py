@@ -45,7 +45,7 @@ class Traffic:
 
 
 class Link:
-    """Made and run on the transport's thread; `send` and `receive` are for the tick thread.
+    """Made and run on the transport's thread; `send`, `watch` and `receive` are the tick thread's.
 
     Args:
         on_closed: called once, with the cause; never from within `send` or `receive`.
@@ -145,6 +145,16 @@ class Link:
             self._loop.remove_writer(self._socket.fileno())
 
     # -- reading ----------------------------------------------------------------------------
+
+    def watch(self, readable: select.epoll) -> bool:
+        """Have `readable` tell when there is something to receive; False if the link is closed.
+
+        Until the lock is let go, the descriptor is surely this link's: the next one may get it.
+        """
+        with self._lock:
+            if not self.closed:
+                readable.register(self.descriptor, select.EPOLLIN)
+            return not self.closed
 
     def receive(self) -> list[bytes]:
         """The bodies of the messages that have come, in order; the link ends if it is over.

@@ -284,12 +284,10 @@ class TlsTransport(Transport):  # type: ignore[misc]  # the library has no types
 
     def _start_reading(self, link: Link) -> bool:
         """False if it is closed already, by the transport's thread."""
-        try:
-            self._readable.register(link.descriptor, select.EPOLLIN)
-        except OSError:
-            return False
-        self._by_descriptor[link.descriptor] = link
-        return not link.closed
+        watched = link.watch(self._readable)
+        if watched:
+            self._by_descriptor[link.descriptor] = link
+        return watched
 
     def _stop_reading(self, link: Link) -> None:
         if self._by_descriptor.get(link.descriptor) is link:
