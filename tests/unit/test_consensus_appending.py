@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 import pytest
-from consensus_cluster import CLUSTER, Clock, Cluster, fake_clock
+from consensus_cluster import CLUSTER, Clock, Cluster, MemoryLog, fake_clock
 from pysyncobj.journal import FileJournal
 from pysyncobj.node import Node
 from stock_cluster import StockCluster
@@ -316,3 +317,51 @@ def test_nothing_is_promised_before_the_log_is_durable(cluster: Cluster) -> None
     with pytest.raises(OSError, match="Input/output"):
         cluster.run(1)
     assert not [m for a, _, m in cluster.network.sent if a == follower]
+
+
+def count_reads(patch: pytest.MonkeyPatch, clock: Clock) -> list[int]:
+    """How many entries each read of a log returns from now on. Each takes a millisecond."""
+    reads: list[int] = []
+
+    def read(log: MemoryLog, position: slice) -> list[tuple[bytes, int, int]]:
+        found = log._entries[position]
+        reads.append(len(found))
+        clock.now += 0.001 * len(found)
+        return found
+
+    patch.setattr(MemoryLog, "__getitem__", read)
+    return reads
+
+
+def test_a_backlog_is_not_read_again_in_each_tick(
+    cluster: Cluster, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Large entries come from the disk, and a tick has time for a few."""
+    leader = commit(cluster, 3)
+    behind = cluster.followers()[0]
+    cluster.machines[behind].refusal = OSError(errno.EIO, "refused")
+    outcomes = cluster.propose(leader, *[b"c%d" % n for n in range(200)])
+    cluster.until(lambda: len(outcomes) == 200)
+    cluster.run(1)
+    cluster.machines[behind].refusal = None
+    clock.now += 1  # it is time to try again
+    applied = cluster.nodes[behind].applied_index
+    reads = count_reads(monkeypatch, clock)
+    cluster.nodes[behind].applying.run()
+    assert cluster.nodes[behind].applied_index - applied > 16
+    assert sum(reads) <= cluster.nodes[behind].applied_index - applied + 8
+
+
+def test_an_append_reads_hardly_more_than_it_holds(
+    clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = Cluster(clock, str(tmp_path), batch_bytes=1000)
+    leader = commit(cluster, 3)
+    outcomes = cluster.propose(leader, *[b"x" * 300] * 200)
+    cluster.until(lambda: len(outcomes) == 200)
+    cluster.run(1)
+    reads = count_reads(monkeypatch, clock)
+    entries, _ = cluster.nodes[leader].appending._batch(10)
+    assert len(entries) == 3
+    assert sum(reads) <= 8
+    cluster.close()

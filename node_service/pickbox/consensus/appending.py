@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pickbox.consensus.library import LibraryNode
 
 _MOST_ENTRIES: Final = 4096
-_READ_ENTRIES: Final = 64
+_READ_ENTRIES: Final = 8
 """Entries are read in steps of so many: large ones may have to come from the disk."""
 _WINDOW_ENTRIES: Final = 32_768
 _WINDOW_BYTES: Final = 16 << 20

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_BATCH: Final = 256
+_READ_ENTRIES: Final = 8
+"""Entries are read in steps of so many. Large ones may have to come from the disk, and what a tick
+reads and does not come to apply, the next one reads again."""
 _HASHES_KEPT: Final = 8
 _RETRY_SECONDS: Final = 0.5
 _WITHOUT_EFFECT: Final = frozenset({NO_OP, MEMBERSHIP})
@@ -104,7 +106,7 @@ class Applying:
         deadline = node.now() + self._budget
         while node.applied_index < node.commit_index:
             first = node.applied_index + 1
-            count = min(_BATCH, node.commit_index - node.applied_index)
+            count = min(_READ_ENTRIES, node.commit_index - node.applied_index)
             for command, index, term in node.entries(first, count):
                 if not self._apply(command, index, term):
                     return
