@@ -239,7 +239,8 @@ class StateMachine(Protocol):
         """Apply one command. Deterministic; never raises for what a command says.
 
         Raises:
-            OSError: the disk refuses; nothing was applied, and the same command comes again.
+            OSError, MemoryError, sqlite3.Error: this node alone is in trouble (its disk refuses, or
+                has damaged its catalog); nothing was applied, and the same command comes again.
             WrongRelease: a newer release understands it; nothing was applied, nor will be.
         """
 

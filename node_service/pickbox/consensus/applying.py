@@ -36,8 +36,8 @@ class Machine(Protocol):
         """Apply one command, the same way on every node.
 
         An exception is the command's own result and is the same everywhere, except those that
-        are the disk's (`Applying.refusals`): then nothing was applied, and the command comes again;
-        and `WrongRelease`: then nothing was, and the node goes no further.
+        are this node's alone (`refusals` of `Applying`): then nothing was applied, and the command
+        comes again; and `WrongRelease`: then nothing was, and the node goes no further.
         """
 
     def state_hash(self) -> bytes:
@@ -61,7 +61,8 @@ class Applying:
     """Feeds the state machine and answers who waits for an entry.
 
     Args:
-        refusals: exceptions of the state machine that mean that the disk refuses.
+        refusals: exceptions of the state machine that mean that this node alone is in trouble, as
+            when its disk refuses.
         hash_every: the state is hashed after each entry whose index is a multiple of this.
         budget: seconds of a tick that applying may take, so that heartbeats stay on time.
         on_wrong_release: called with the reason, once, when an entry is not understood here.
@@ -141,7 +142,7 @@ class Applying:
 
     def _refuse(self, index: int, error: Exception) -> None:
         if self.refusal is None:
-            fields = {"index": index, "why": str(error)}
+            fields = {"index": index, "why": str(error) or repr(error)}
             log.error("apply_refused_by_disk", extra={"fields": fields})
         self.refusal = error
         self._retry_at = self._node.now() + _RETRY_SECONDS

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from pickbox.seams import StateMachine
     from pickbox.settings import Settings
 
+REFUSALS: Final = (OSError, MemoryError, sqlite3.Error)
+"""What the state machine raises where this node's disk, memory or SQLite is in trouble."""
+
 LOG_DIRECTORY: Final = "raft/log"
 SNAPSHOT_DIRECTORY: Final = "raft/snapshots"
 
@@ -119,7 +122,7 @@ def _assemble(
             contacts=addresses,
             options=Options(
                 timing=timing(settings),
-                refusals=(OSError, sqlite3.OperationalError),
+                refusals=REFUSALS,
                 snapshot_every=settings.compact_entries,
                 keep_trailing=settings.compact_keep,
                 aside=aside,

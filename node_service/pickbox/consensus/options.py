@@ -50,7 +50,8 @@ class Options:
     Attributes:
         batch_bytes: an append holds this much at most, or one entry.
         hash_every: states are compared after each entry whose index is a multiple of this.
-        refusals: exceptions of the state machine that mean that its disk refuses.
+        refusals: exceptions of the state machine that mean that this node alone is in trouble, as
+            when its disk refuses.
         most_queued: proposals that may wait for the next tick; more are turned away.
         snapshot_every: entries since the last snapshot after which another is made.
         keep_trailing: entries before a snapshot that stay in the log, for peers that lag.

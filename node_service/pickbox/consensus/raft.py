@@ -163,7 +163,9 @@ class RaftConsensus:
         if self._fatal or self._standing or self._turned_away:
             return self._fatal or self._standing or self._turned_away
         refusal = self._assembled.core.applying.refusal if self._assembled else None
-        return f"the disk refuses what the log says: {refusal}" if refusal else ""
+        if refusal is None:
+            return ""
+        return f"the disk refuses what the log says: {str(refusal) or repr(refusal)}"
 
     @property
     def standing(self) -> str:

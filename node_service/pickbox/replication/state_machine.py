@@ -3,12 +3,14 @@
 It is deterministic (no clock, no randomness, no order of sets) and never raises for what a command
 says: a change that is not allowed gets a `REFUSED` outcome. It raises only when this node's disk
 refuses; then nothing was applied, and the log hands it the same command again. And when the
-command is one that only a newer release understands: then the node goes no further.
+command is one that only a newer release understands: then the node goes no further. If SQLite does
+not take a command's values, that is a defect, but the same on every node: none waits for it.
 """
 
 from __future__ import annotations
 
 import logging
+import sqlite3
 from typing import TYPE_CHECKING, Final
 
 from blake3 import blake3
@@ -37,6 +39,10 @@ log = logging.getLogger(__name__)
 
 REMEMBERED_ENTRIES: Final = 100_000
 """How many log entries back the answer to a request is remembered."""
+
+
+class CommandFaulty(Exception):
+    """No node's catalog takes what a command says; nothing was applied."""
 
 
 class StateMachine:
@@ -84,15 +90,20 @@ class StateMachine:
         """Apply the command at log index `index`; return one receipt a submission.
 
         Raises:
-            OSError, sqlite3.OperationalError: the disk refuses; nothing was applied.
+            OSError, MemoryError, sqlite3.Error: this node's disk refuses, or its catalog is
+                damaged; nothing was applied.
+            CommandFaulty: the same on every node; nothing was applied.
             WrongRelease: it takes a newer release to understand it; nothing was applied.
         """
         submissions = _submissions(index, command)
         self._keep(submissions)
-        with self._catalog.transaction(index) as txn:
-            receipts = [_apply_submission(txn, submission) for submission in submissions]
-            failpoint("apply_mid")
-            txn.forget_receipts(index - REMEMBERED_ENTRIES)
+        try:
+            with self._catalog.transaction(index) as txn:
+                receipts = [_apply_submission(txn, submission) for submission in submissions]
+                failpoint("apply_mid")
+                txn.forget_receipts(index - REMEMBERED_ENTRIES)
+        except (sqlite3.IntegrityError, sqlite3.DataError) as error:
+            raise CommandFaulty(f"log entry {index}: {error}") from error
         trail.applied(index, submissions, receipts)
         self._on_applied(index, txn.touched, submissions)
         return receipts
