@@ -41,10 +41,9 @@ class Resolver:
         host = host.strip("[]")
         if literal := _literal(host, int(port)):
             return [literal]
-        if address not in self._under_way:
-            self._start(address, host, int(port))
+        answer = self._under_way.get(address) or self._start(address, host, int(port))
         try:
-            found = await asyncio.wait_for(asyncio.shield(self._under_way[address]), _PATIENCE)
+            found = await asyncio.wait_for(asyncio.shield(answer), _PATIENCE)
         except OSError as error:  # a TimeoutError is one
             if address not in self._known:
                 raise
@@ -58,7 +57,7 @@ class Resolver:
         """Nobody will ask for `address` again."""
         self._known.pop(address, None)
 
-    def _start(self, address: str, host: str, port: int) -> None:
+    def _start(self, address: str, host: str, port: int) -> asyncio.Future[list[Endpoint]]:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[list[Endpoint]] = loop.create_future()
         self._under_way[address] = answer
@@ -78,14 +77,18 @@ class Resolver:
                 found = [(info[0], info[4]) for info in infos]
             except OSError as error:
                 found = error
-            except UnicodeError as error:  # a label that is too long, for one
+            except Exception as error:  # a label that is too long is a UnicodeError, for one
                 found = OSError(str(error))
             try:
                 loop.call_soon_threadsafe(settle, found)
             except RuntimeError:
                 return  # the loop ended while the name hung
 
-        threading.Thread(target=ask, name=f"resolve-{host}", daemon=True).start()
+        try:
+            threading.Thread(target=ask, name=f"resolve-{host}", daemon=True).start()
+        except RuntimeError as error:  # no thread is to be had; the next connect asks again
+            settle(OSError(str(error)))
+        return answer
 
 
 def _literal(host: str, port: int) -> Endpoint | None:
