@@ -313,7 +313,7 @@ class Unreadable:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
-def test_p34_a_leader_that_cannot_read_its_snapshot_stops_and_another_serves(
+def test_p34_where_a_leader_cannot_read_its_snapshot_another_one_serves(
     cluster: Cluster,
 ) -> None:
     leader = cluster.elect()
@@ -326,11 +326,8 @@ def test_p34_a_leader_that_cannot_read_its_snapshot_stops_and_another_serves(
     cluster.run(0.5)
     cluster.nodes[leader].snapshot_sender._store.open = Unreadable  # type: ignore[method-assign]
     cluster.network.heal()
-    with pytest.raises(OSError, match="Input/output error"):
-        cluster.run(2)
-    cluster.crash(leader)
-    cluster.elect()
     cluster.until(lambda: len(cluster.machines[behind].commands) == 20)
+    assert cluster.leader not in (None, leader)
 
 
 def test_p36_stock_a_leader_that_writes_its_dump_is_deposed(clock: Clock, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 from typing import TYPE_CHECKING, Any
@@ -173,6 +174,93 @@ def test_a_snapshot_that_changed_on_its_way_is_not_installed(cluster: Cluster) -
     cluster.until(lambda: same(cluster))
     assert damaged
     assert cluster.machines[behind].commands[0].startswith(b"000")
+
+
+def unread(cluster: Cluster, leader: str) -> str:
+    """Where the snapshot is that `leader` has for others; its log reaches back no further."""
+    return f"{cluster.directory}/{leader}/{snapshot_file(cluster, leader)}"
+
+
+def damaged(path: str) -> None:
+    with open(path, "r+b") as file:
+        file.seek(10)
+        file.write(b"???")
+
+
+def cut_short(path: str) -> None:
+    os.truncate(path, os.path.getsize(path) // 2)
+
+
+@pytest.mark.parametrize("harm", [damaged, cut_short, os.unlink])
+@pytest.mark.parametrize("size", [1, 10_000])
+def test_a_peer_is_brought_up_though_the_snapshot_of_the_leader_was_harmed(
+    cluster: Cluster, harm: Callable[[str], None], size: int
+) -> None:
+    leader, _ = left_behind(cluster, size)
+    harm(unread(cluster, leader))
+    cluster.network.heal()
+    cluster.until(lambda: same(cluster))
+
+
+@pytest.mark.parametrize("harm", [damaged, cut_short, os.unlink])
+@pytest.mark.parametrize("size", [1, 10_000])
+def test_a_leader_whose_snapshot_was_harmed_makes_another_if_nobody_else_has_one(
+    cluster: Cluster, harm: Callable[[str], None], size: int
+) -> None:
+    """Nor can anything be committed, on which a newer one could be made."""
+    leader, behind = left_behind(cluster, size)
+    cluster.crash(next(n for n in cluster.nodes if n not in (leader, behind)))
+    harm(unread(cluster, leader))
+    cluster.network.heal()
+    cluster.until(lambda: cluster.machines[behind].commands == cluster.machines[leader].commands)
+    assert cluster.elect() == leader
+
+
+class UnreadableFile:
+    def __init__(self, tries: list[int]) -> None:
+        self._tries = tries
+
+    def read(self, offset: int, _: int) -> bytes:
+        self._tries.append(offset)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def close(self) -> None: ...
+
+
+def test_a_snapshot_that_cannot_be_read_is_not_read_with_every_heartbeat(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leader, behind = left_behind(cluster)
+    cluster.crash(next(n for n in cluster.nodes if n not in (leader, behind)))
+    tries: list[int] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(SnapshotStore, "open", lambda *_: UnreadableFile(tries))
+        cluster.network.heal()
+        cluster.until(lambda: tries)
+        cluster.run(5)
+    assert tries == [0]
+    cluster.until(lambda: cluster.machines[behind].commands == cluster.machines[leader].commands)
+
+
+def test_a_transfer_that_is_begun_anew_takes_the_newest_snapshot(cluster: Cluster) -> None:
+    leader, _ = left_behind(cluster, size=10_000)
+    sent: list[int] = []
+
+    def spoil(_: str, __: str, message: dict[str, Any]) -> bool:
+        if message["type"] == "snapshot_chunk" and message["data"]:
+            sent.append(message["index"])
+            message["data"] = b"?" + message["data"][1:]
+        return False
+
+    cluster.network.drop = spoil
+    cluster.network.heal()
+    cluster.until(lambda: sent)
+    outcomes = cluster.propose(leader, b"after")
+    cluster.until(lambda: len(outcomes) == 1)
+    cluster.nodes[leader].request_snapshot()
+    cluster.until(lambda: sent[-1] > sent[0])
+    cluster.network.drop = lambda *_: False
+    cluster.until(lambda: same(cluster))
 
 
 def test_p14_entries_after_a_snapshot_are_kept_at_boot(tmp_path: Path) -> None:

@@ -71,8 +71,7 @@ class Compaction:
             self._finish()
         if self._busy:
             return
-        covered = self._store.latest.index if self._store.latest else 0
-        grown = self._core.applied_index - covered
+        grown = self._core.applied_index - self._store.covered
         wanted, self._wanted = self._wanted, False
         due = grown >= self._options.snapshot_every and self._core.now() >= self._retry_at
         if grown and (wanted or due):
@@ -105,10 +104,9 @@ class Compaction:
 
     def _finish(self) -> None:
         made, self._made, self._busy = self._made, None, False
-        latest = self._store.latest
         if not isinstance(made, Snapshot):
             self._failed(made)
-        elif latest is None or latest.index < made.index:  # else a newer one came from the leader
+        elif self._store.covered < made.index:  # else a newer one came from the leader
             try:
                 self._store.install(self._path, made)
             except OSError as error:

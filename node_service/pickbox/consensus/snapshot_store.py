@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _META: Final = re.compile(r"snapshot-(\d{20})\.meta")
 _MAGIC: Final = b"PBXSNAP1"
 _READ_BYTES: Final = 1 << 20
-_OTHER_BYTES: Final = "its SHA-256 is not the one that was written"
+OTHER_BYTES: Final = "its SHA-256 is not the one that was written"
 
 WAYS_OUT: Final = (
     "Restore the node from a backup, or move its data directory away and add it to the cluster "
@@ -97,6 +97,17 @@ class SnapshotStore:
         self._disk = disk or RealDisk()
         self._disk.make_directory(directory)
         self.latest = self._find_latest()
+        self._distrusted: Snapshot | None = None
+
+    @property
+    def covered(self) -> int:
+        """Up to which entry the newest snapshot holds everything; 0 if it is not to be trusted."""
+        latest = self.latest
+        return 0 if latest is None or latest is self._distrusted else latest.index
+
+    def distrust(self, snapshot: Snapshot) -> None:
+        """`snapshot` cannot be read, or is not what was written: another is to take its place."""
+        self._distrusted = snapshot
 
     def _find_latest(self) -> Snapshot | None:
         indexes = _indexes(self._disk.names(self._directory))
@@ -186,7 +197,7 @@ class SnapshotStore:
         """
         path = self.data_path(snapshot)
         if self.measure(path) != (snapshot.size, snapshot.digest):
-            raise SnapshotDamaged(f"{path} is damaged: {_OTHER_BYTES}. {WAYS_OUT}")
+            raise SnapshotDamaged(f"{path} is damaged: {OTHER_BYTES}. {WAYS_OUT}")
         load(path)
 
     def open(self, snapshot: Snapshot) -> DiskFile:
@@ -254,7 +265,7 @@ def _examine(disk: Disk, meta: str, data: str) -> SnapshotFound:
     except ValueError as error:
         return SnapshotFound(meta, None, str(error))
     as_written = _measure(disk, data) == (snapshot.size, snapshot.digest)
-    return SnapshotFound(meta, snapshot, "" if as_written else f"{data}: {_OTHER_BYTES}")
+    return SnapshotFound(meta, snapshot, "" if as_written else f"{data}: {OTHER_BYTES}")
 
 
 def _indexes(names: Iterable[str]) -> list[int]:

@@ -9,25 +9,36 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from pickbox.consensus.configuration import Configuration, InvalidConfiguration
 from pickbox.consensus.messages import SnapshotChunk, SnapshotReply
-from pickbox.consensus.snapshot_store import Snapshot, SnapshotStore, blocks
+from pickbox.consensus.snapshot_store import (
+    OTHER_BYTES,
+    Snapshot,
+    SnapshotDamaged,
+    SnapshotStore,
+    blocks,
+)
 from pickbox.failpoints import failpoint
 from pickbox.levels import WrongRelease
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pickbox.consensus.appending import Peer
     from pickbox.consensus.library import LibraryNode
     from pickbox.consensus.log.disk import DiskFile
+    from pickbox.consensus.messages import Message
 
 log = logging.getLogger(__name__)
 
 _CHUNK_BYTES: Final = 256 << 10
 _RESEND_SECONDS: Final = 1.0
 _SYNC_EVERY: Final = 8 << 20
+_REST_SECONDS: Final = 10.0
+"""After a snapshot was found to be damaged: until then there may be a new one."""
 
 
 @dataclass(slots=True)
@@ -35,18 +46,53 @@ class _Transfer:
     """A snapshot on its way to one peer. `offset` is unknown until the peer has said it."""
 
     snapshot: Snapshot
-    file: DiskFile
+    file: DiskFile | None = None
     offset: int | None = None
     sent_at: float = float("-inf")
+    _hash: Any = field(default_factory=hashlib.sha256)
+    _hashed: int = 0
+
+    def read(self, offset: int) -> bytes:
+        """The chunk at `offset`.
+
+        Raises:
+            OSError: it cannot be read.
+            SnapshotDamaged: it is not what was written. This is noticed at the last chunk at the
+                latest, if the transfer began with the first one.
+        """
+        assert self.file is not None
+        data = self.file.read(offset, _CHUNK_BYTES)
+        if offset == self._hashed:
+            self._hash.update(data)
+            self._hashed += len(data)
+        whole = self._hashed >= self.snapshot.size
+        if whole and self._hash.digest() != self.snapshot.digest:
+            raise SnapshotDamaged(OTHER_BYTES)
+        if not data and offset < self.snapshot.size:
+            raise SnapshotDamaged("it ends too early")
+        return data
+
+
+class SendingCore(Protocol):
+    """What the sender needs of the core."""
+
+    @property
+    def term(self) -> int: ...
+    def now(self) -> float: ...
+    def send(self, node_id: str, message: Message) -> bool: ...
+    def request_snapshot(self) -> None: ...
+    def step_aside(self) -> None: ...
+    def post(self, call: Callable[[], None]) -> None: ...
 
 
 class SnapshotSender:
     """The leader's side."""
 
-    def __init__(self, node: LibraryNode, store: SnapshotStore) -> None:
+    def __init__(self, node: SendingCore, store: SnapshotStore) -> None:
         self._node = node
         self._store = store
         self._transfers: dict[str, _Transfer] = {}
+        self._rests_until = float("-inf")
 
     def serve(self, peer_id: str, peer: Peer, round_: int) -> None:
         """A heartbeat is due, or the peer was just found to be behind the log."""
@@ -54,13 +100,36 @@ class SnapshotSender:
         if snapshot is None:
             return
         peer.paused = True
-        transfer = self._transfers.get(peer_id)
-        if transfer is None:
-            transfer = _Transfer(snapshot, self._store.open(snapshot))
-            self._transfers[peer_id] = transfer
-            fields = {"peer": peer_id, "index": snapshot.index, "bytes": snapshot.size}
-            log.info("snapshot_transfer_started", extra={"fields": fields})
+        transfer = self._transfers.get(peer_id) or self._begin(peer_id, snapshot)
         self._send(peer_id, transfer, round_, b"")
+
+    def _begin(self, peer_id: str, snapshot: Snapshot) -> _Transfer:
+        """One that cannot be read is not under way: the peer hears heartbeats, and no more."""
+        transfer = _Transfer(snapshot)
+        if self._node.now() < self._rests_until:
+            return transfer
+        try:
+            transfer.file = self._store.open(snapshot)
+        except OSError as error:
+            self._rest(snapshot, error)
+            return transfer
+        self._transfers[peer_id] = transfer
+        fields = {"peer": peer_id, "index": snapshot.index, "bytes": snapshot.size}
+        log.info("snapshot_transfer_started", extra={"fields": fields})
+        return transfer
+
+    def _rest(self, snapshot: Snapshot, error: Exception) -> None:
+        """Have another snapshot made, for the state itself is well, and another node lead.
+
+        That one may have what the peer needs. If none can lead, this node does, and sends nothing
+        for a while.
+        """
+        fields = {"path": self._store.data_path(snapshot), "why": str(error)}
+        log.error("snapshot_not_sent", extra={"fields": fields})
+        self._rests_until = self._node.now() + _REST_SECONDS
+        self._store.distrust(snapshot)
+        self._node.request_snapshot()
+        self._node.post(self._node.step_aside)
 
     def on_reply(self, peer_id: str, peer: Peer, reply: SnapshotReply, round_: int) -> None:
         """Send the next chunk from where the peer says that it goes on."""
@@ -73,11 +142,19 @@ class SnapshotSender:
             peer.probe_from(reply.index + 1)
             peer.accepted(reply.index)
             return
+        if transfer.offset is not None and reply.offset < transfer.offset:
+            self.forget(peer_id)  # it was discarded there: begin anew, with the newest
+            return
         waited = self._node.now() - transfer.sent_at
         if reply.offset == transfer.offset and waited < _RESEND_SECONDS:
             return  # the chunk at this offset is on its way
+        try:
+            data = transfer.read(reply.offset)
+        except (OSError, SnapshotDamaged) as error:
+            self.forget(peer_id)
+            self._rest(transfer.snapshot, error)
+            return
         transfer.offset, transfer.sent_at = reply.offset, self._node.now()
-        data = transfer.file.read(reply.offset, _CHUNK_BYTES)
         self._send(peer_id, transfer, round_, data)
 
     def _send(self, peer_id: str, transfer: _Transfer, round_: int, data: bytes) -> None:
@@ -98,7 +175,7 @@ class SnapshotSender:
 
     def forget(self, peer_id: str) -> None:
         transfer = self._transfers.pop(peer_id, None)
-        if transfer is not None:
+        if transfer is not None and transfer.file is not None:
             transfer.file.close()
 
     def forget_all(self) -> None:
