@@ -14,6 +14,7 @@ from stock_cluster import StockCluster
 
 from pickbox.consensus.booting import StateContradiction, boot
 from pickbox.consensus.configuration import Configuration, Participant
+from pickbox.consensus.log.disk import RealFile
 from pickbox.consensus.proposals import Fate
 from pickbox.consensus.snapshot_store import Snapshot, SnapshotDamaged, SnapshotStore
 from simulation.disk import PowerCut, SimulatedDisk
@@ -261,6 +262,35 @@ def test_a_transfer_that_is_begun_anew_takes_the_newest_snapshot(cluster: Cluste
     cluster.until(lambda: sent[-1] > sent[0])
     cluster.network.drop = lambda *_: False
     cluster.until(lambda: same(cluster))
+
+
+@pytest.mark.parametrize("size", [1, 100_000])
+def test_a_snapshot_of_which_a_sync_failed_comes_again_from_its_beginning(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """The kernel may have dropped what it could not write, and say yes the next time."""
+    _, behind = left_behind(cluster, size)
+    sent: list[int] = []
+    refused: list[int] = []
+    sync = RealFile.sync
+
+    def watch(_: str, __: str, message: dict[str, Any]) -> bool:
+        if message["type"] == "snapshot_chunk" and message["data"]:
+            sent.append(message["offset"])
+        return False
+
+    def refuse_once(file: RealFile) -> None:
+        path = os.readlink(f"/proc/self/fd/{file._descriptor}")
+        if f"{behind}/incoming-" in path and not refused:
+            refused.append(len(sent))
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        sync(file)
+
+    monkeypatch.setattr(RealFile, "sync", refuse_once)
+    cluster.network.drop = watch
+    cluster.network.heal()
+    cluster.until(lambda: same(cluster))
+    assert sent[refused[0]] == 0
 
 
 def test_p14_entries_after_a_snapshot_are_kept_at_boot(tmp_path: Path) -> None:

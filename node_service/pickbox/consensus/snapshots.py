@@ -25,7 +25,7 @@ from pickbox.failpoints import failpoint
 from pickbox.levels import WrongRelease
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from pickbox.consensus.appending import Peer
     from pickbox.consensus.library import LibraryNode
@@ -264,7 +264,17 @@ class SnapshotReceiver:
         self._unsynced += written
         if self._unsynced >= _SYNC_EVERY and self._file is not None:
             self._unsynced = 0
-            self._file.sync()
+            with self._synced_or_gone(self._path):
+                self._file.sync()
+
+    @contextlib.contextmanager
+    def _synced_or_gone(self, path: str) -> Iterator[None]:
+        """After a sync that failed, the kernel may say yes the second time to pages it dropped."""
+        try:
+            yield
+        except OSError:
+            self._store.discard(path)
+            raise
 
     def _finish(self, chunk: SnapshotChunk) -> bool:
         path, whole = self._path, self._hash.digest()
@@ -278,7 +288,8 @@ class SnapshotReceiver:
         snapshot = Snapshot(
             chunk.index, chunk.index_term, chunk.machine_index, members, chunk.size, chunk.digest
         )
-        self._store.install(path, snapshot)
+        with self._synced_or_gone(path):
+            self._store.install(path, snapshot)
         try:
             self._core.take_in(snapshot)
         except WrongRelease as error:
