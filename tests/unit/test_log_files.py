@@ -6,10 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
 
+from pickbox.consensus.booting import read_history
 from pickbox.consensus.log import DurableLog, HardState, LogDamaged, LogStopped, LogTooNew, RealDisk
 from pickbox.consensus.log.records import SegmentHeader
 
@@ -160,6 +162,24 @@ def test_a_log_that_could_not_be_opened_is_locked_by_nobody(tmp_path: Path) -> N
         open_log(tmp_path)
     segment.write_bytes(written)
     open_log(tmp_path)
+
+
+def test_a_log_that_is_larger_than_the_memory_is_opened(tmp_path: Path) -> None:
+    """A segment at a time, and then an entry at a time."""
+    log = open_log(tmp_path, segment_bytes=1 << 16)
+    for index in range(1, 401):
+        log.add(b"\0" + os.urandom(10_000), index, 1)
+        log.sync()
+    log.close()
+    tracemalloc.start()
+    try:
+        again = open_log(tmp_path, segment_bytes=1 << 16)
+        read_history(again, None, "cluster")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert again.last_index == 400
+    assert peak < 1 << 20, "4 MB are in the log"
 
 
 def test_the_format_of_a_newer_release_is_refused(tmp_path: Path) -> None:

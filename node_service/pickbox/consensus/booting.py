@@ -100,7 +100,8 @@ def read_history(log: RaftLog, snapshot: Snapshot | None, cluster_id: str) -> Co
     else:
         history = ConfigurationHistory(snapshot.configuration, snapshot.index)
         covered = snapshot.index
-    for command, index, _ in log[:]:
-        if index > covered and command[:1] == MEMBERSHIP:
+    for position in range(max(0, covered + 1 - log.first_index), len(log)):
+        command, index, _ = log[position]  # one at a time: all may be more than the memory holds
+        if command[:1] == MEMBERSHIP:
             history.append(index, Configuration.decode(command[1:]))
     return history

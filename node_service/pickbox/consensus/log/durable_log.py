@@ -359,11 +359,12 @@ class DurableLog:
             path = os.path.join(self._directory, segment_name(found.unfinished))
             self._disk.remove(path)
             self._disk.sync_directory(self._directory)
-        if not self._segments:
+        result = found.newest
+        if result is None:
             self._begin_segment(1, 0)
             return
         number = max(self._segments)
-        last, result = self._segments[number], found.scans[number]
+        last = self._segments[number]
         if result.torn:
             fields = {"path": last.path, "offset": result.end, "why": result.reason}
             log.warning("torn_tail_cut", extra={"fields": fields})

@@ -116,18 +116,21 @@ class LogState:
 
 @dataclass(slots=True)
 class Recovered:
-    """The log as it was found; `unfinished` is a segment whose making a crash cut short."""
+    """The log as it was found; `unfinished` is a segment whose making a crash cut short.
+
+    Of what the segments hold only the `newest` stays in memory: all of them may be larger.
+    """
 
     state: LogState
     segments: dict[int, Segment]
     sequence: int
-    scans: dict[int, Scan]
+    newest: Scan | None = None
     unfinished: int | None = None
 
     @property
     def torn(self) -> int:
         """Bytes at the end of the last segment that a crash has torn."""
-        return list(self.scans.values())[-1].torn if self.scans else 0
+        return self.newest.torn if self.newest is not None else 0
 
 
 def recover(disk: Disk, directory: str) -> Recovered:
@@ -138,7 +141,7 @@ def recover(disk: Disk, directory: str) -> Recovered:
         LogTooNew: a newer release has written it.
     """
     numbers = segment_numbers(disk, directory)
-    found = Recovered(LogState(), {}, 0, {})
+    found = Recovered(LogState(), {}, 0)
     try:
         for number in numbers:
             _take_segment(disk, directory, number, found, last=number == numbers[-1])
@@ -161,9 +164,10 @@ def _take_segment(disk: Disk, directory: str, number: int, found: Recovered, *, 
         found.unfinished = number
         return
     segment, data = opened
+    found.newest = None
     known = found.sequence if found.segments else None
     found.segments[number] = segment
-    result = found.scans[number] = scan(segment, data, known)
+    result = found.newest = scan(segment, data, known)
     found.sequence = max(found.sequence, result.sequence)
     segment.end = result.end
     damage = result.damage(newest=last)
