@@ -1,4 +1,4 @@
-"""Names that cannot be asked, for want of a thread or by a fault of the lookup."""
+"""Names that cannot be asked, and names of which some addresses lead nowhere."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pickbox.consensus.transport import peer as peers
 from pickbox.consensus.transport.peer import Peer
 from pickbox.consensus.transport.resolver import Resolver
 
@@ -75,6 +76,34 @@ def test_a_peer_is_dialed_again_after_no_thread_was_to_be_had(
         refuse_once(monkeypatch)
         peer = Peer("a", (NAME,), "b", Resolver(lookup), introduce)
         await asyncio.wait_for(asked.wait(), 10)
+        peer.stop()
+
+    asyncio.run(dial())
+
+
+def test_addresses_behind_those_that_swallow_packets_are_tried(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A try has time for two that do not answer, and then it is over."""
+    monkeypatch.setattr(peers, "_CONNECT_SECONDS", 0.05)
+    addresses = [f"192.0.2.{n}" for n in range(1, 6)]
+    infos = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (a, 9)) for a in addresses]
+
+    async def dial() -> None:
+        introduced: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+        async def connect(_: socket.socket, endpoint: tuple[str, int]) -> None:
+            if endpoint[0] != addresses[-1]:
+                await asyncio.Event().wait()
+
+        async def introduce(sock: socket.socket, address: str, _: Peer) -> None:
+            sock.close()
+            if not introduced.done():
+                introduced.set_result(address)
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "sock_connect", connect)
+        peer = Peer("a", (NAME,), "b", Resolver(lambda *_, **__: infos), introduce)
+        assert await asyncio.wait_for(introduced, 10) == f"{addresses[-1]}:9"
         peer.stop()
 
     asyncio.run(dial())

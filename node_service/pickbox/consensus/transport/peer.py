@@ -111,9 +111,12 @@ class Peer:
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
 
     async def _connect(self) -> tuple[socket.socket, str]:
-        place = self.places[self._misses % len(self.places)]
+        turn, at = divmod(self._misses, len(self.places))
+        place = self.places[at]
         failure: OSError = ConnectionError(f"{place} has no address")
-        for family, endpoint in await self._resolver.endpoints(place):
+        found = await self._resolver.endpoints(place)
+        first = turn % max(1, len(found))  # there is no time for all that swallow packets
+        for family, endpoint in found[first:] + found[:first]:
             sock = socket.socket(family, socket.SOCK_STREAM)
             sock.setblocking(False)
             try:
