@@ -282,6 +282,25 @@ def test_a_snapshot_that_fails_is_told_and_tried_again_in_a_while(
     cluster.close()
 
 
+def test_a_snapshot_that_was_asked_for_is_made_when_nothing_keeps_it_from_that(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log grew by bytes, say, which asks once."""
+    leader = commit(cluster, b"x")
+    machine, store = cluster.machines[leader], cluster.nodes[leader]._store
+    with monkeypatch.context() as patch:
+        patch.setattr(machine, "begin_dump", lambda: refuse)
+        cluster.nodes[leader].request_snapshot()
+        cluster.run(5)
+    assert store.latest is None
+    cluster.run(10)
+    assert store.latest is not None
+
+
+def refuse(_: str) -> None:
+    raise OSError("the folder is in doubt")
+
+
 # -- members that go -------------------------------------------------------------------------------
 
 

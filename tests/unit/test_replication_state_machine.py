@@ -1,4 +1,4 @@
-"""What the state machine makes of a disk that has damaged its catalog."""
+"""What the state machine makes of a catalog that is damaged, and of one that may not be copied."""
 
 from __future__ import annotations
 
@@ -17,10 +17,13 @@ from pickbox.storage.catalog import Catalog, CatalogTransaction
 from pickbox.storage.staging import Staging
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
-def open_machine(directory: Path) -> tuple[StateMachine, Catalog]:
+def open_machine(
+    directory: Path, before_snapshot: Callable[[], None] = lambda: None
+) -> tuple[StateMachine, Catalog]:
     catalog = Catalog(str(directory / "catalog.db"))
     machine = StateMachine(
         catalog,
@@ -28,7 +31,7 @@ def open_machine(directory: Path) -> tuple[StateMachine, Catalog]:
         in_folder=lambda submission, put: True,
         on_applied=lambda index, touched, submissions: None,
         on_loaded=lambda: None,
-        before_snapshot=lambda: None,
+        before_snapshot=before_snapshot,
         on_recalled=lambda index, submissions: None,
     )
     return machine, catalog
@@ -81,3 +84,22 @@ def test_what_no_catalog_takes_keeps_no_node_from_going_on(
         machine.apply(2, put(2))
     assert not isinstance(raised.value, REFUSALS)
     assert machine.applied_index == 0
+
+
+def test_a_snapshot_that_may_not_be_made_does_not_pin_the_catalog(tmp_path: Path) -> None:
+    """Else SQLite's WAL would grow with each entry."""
+    machine, catalog = open_machine(tmp_path, before_snapshot=refuse)
+    machine.apply(2, put(2))
+    try:
+        machine.begin_dump()(str(tmp_path / "copy"))
+    except OSError as error:
+        refused = error  # as the log keeps it, to tell
+    machine.apply(3, put(3))
+    busy, _, _ = catalog._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    assert not busy
+    assert refused
+    assert not (tmp_path / "copy").exists()
+
+
+def refuse() -> None:
+    raise OSError("the folder is in doubt")

@@ -57,6 +57,7 @@ class Compaction:
         self._tell = tell
         self._wanted = False
         self._busy = False
+        self._owed = False
         self._retry_at = float("-inf")
         self._path = store.scratch_path("made")
         self._made: Snapshot | Exception | None = None
@@ -73,8 +74,8 @@ class Compaction:
             return
         grown = self._core.applied_index - self._store.covered
         wanted, self._wanted = self._wanted, False
-        due = grown >= self._options.snapshot_every and self._core.now() >= self._retry_at
-        if grown and (wanted or due):
+        due = grown >= self._options.snapshot_every or self._owed
+        if grown and (wanted or (due and self._core.now() >= self._retry_at)):
             self._start()
 
     def _start(self) -> None:
@@ -117,12 +118,14 @@ class Compaction:
             self.compact_to(made)
 
     def _failed(self, error: Exception | None) -> None:
-        """The log stays as it is, and the last snapshot the newest."""
+        """The log stays as it is, and the last snapshot the newest, for a while."""
+        self._owed = True
         self._retry_at = self._core.now() + _RETRY_SECONDS
         log.error("snapshot_failed", extra={"fields": {"why": str(error)}})
 
     def compact_to(self, snapshot: Snapshot) -> None:
         """Let go of entries that `snapshot` covers, but the last few, for peers that lag."""
+        self._owed = False
         core = self._core
         if core.term_at(snapshot.index) == snapshot.term:
             keep = self._options.keep_trailing

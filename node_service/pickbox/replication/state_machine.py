@@ -137,13 +137,7 @@ class StateMachine:
 
         The folder is made durable first: the log will forget what it placed there.
         """
-        write_catalog = self._catalog.begin_dump()
-
-        def write(path: str) -> None:
-            self._before_snapshot()
-            write_catalog(path)
-
-        return write
+        return self._catalog.begin_dump(self._before_snapshot)
 
     def load(self, path: str) -> None:
         """Replace the catalog by the copy at `path`."""

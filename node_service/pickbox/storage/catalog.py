@@ -149,18 +149,21 @@ class Catalog:
         self._state_hash = state_hash
         self._level = transaction.level
 
-    def begin_dump(self) -> Callable[[str], None]:
+    def begin_dump(self, before: Callable[[], None] = lambda: None) -> Callable[[str], None]:
         """Pin the catalog as it is now; what is returned writes it to a path, on any thread.
 
-        It is to be called once; it does not sync what it writes.
+        It is to be called once; it does not sync what it writes. It calls `before` first, and if
+        that raises, writes nothing; the catalog is not pinned any more, either way.
         """
         pinned = self._connect()
         pinned.execute("BEGIN")
         rows.meta(pinned, "applied_index")  # the first read is what pins it (SQLite, WAL mode)
 
         def write(path: str) -> None:
-            with closing(pinned), closing(sqlite3.connect(path)) as copy:
-                pinned.backup(copy)
+            with closing(pinned):
+                before()
+                with closing(sqlite3.connect(path)) as copy:
+                    pinned.backup(copy)
 
         return write
 

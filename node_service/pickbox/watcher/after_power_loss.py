@@ -122,14 +122,15 @@ class AfterPowerLoss:
             self._thread.join(timeout)
 
     def wait_settled(self) -> None:
-        """Wait until the folder is known: the log must not forget anything before.
+        """Wait a while until the folder is known: the log must not forget anything before.
+
+        Who waits has the catalog pinned, and that lets SQLite's WAL grow.
 
         Raises:
-            OSError: the node stops before.
+            OSError: it is still in doubt.
         """
-        while not self._settled.wait(_PATIENCE):
-            if self._stopping.is_set():
-                raise OSError("the node stops, and its folder is in doubt")
+        if not self._settled.wait(_PATIENCE):
+            raise OSError("the folder is in doubt after a loss of power")
 
     def _run(self) -> None:
         began = time.monotonic()
