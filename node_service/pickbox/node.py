@@ -43,6 +43,7 @@ from pickbox.replication.swaps import Swaps
 from pickbox.replication.transfer import Fetcher, Stager
 from pickbox.storage.catalog import Catalog
 from pickbox.storage.disk import DiskGuard, sync_filesystem
+from pickbox.storage.hold import hold
 from pickbox.storage.housekeeping import Housekeeping
 from pickbox.storage.power import PowerRecord
 from pickbox.storage.release import claim_release
@@ -73,7 +74,7 @@ class Node:
     """One Pickbox node.
 
     Raises:
-        CatalogError, OSError: something on the disk cannot be used.
+        CatalogError, OSError: something on the disk cannot be used, or another process has it.
         WrongRelease: it can, by a newer release than this one.
     """
 
@@ -277,6 +278,7 @@ class Node:
     # -- building ---------------------------------------------------------------------------
 
     def _open_volume(self, settings: Settings) -> None:
+        self._hold = hold(settings.data_dir)
         claim_release(settings.data_dir)
         base = os.fsencode(settings.data_dir)
         self.power = PowerRecord(os.path.join(base, b"boot"))

@@ -7,6 +7,8 @@ import http.client
 import os
 import signal
 import socket
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +48,24 @@ def test_a_log_port_in_use_is_named_with_its_setting(tmp_path: Path) -> None:
     event = node.errors()[-1]
     assert event["event"] == "cannot_start"
     assert f"PICKBOX_PORT: port {node.ports[0]} on 127.0.0.1 is already in use" in event["why"]
+
+
+def test_nobody_else_gets_at_the_data_of_a_node_that_runs(tmp_path: Path) -> None:
+    """It goes on changing what they would have read, also when it stops and its ports are free."""
+    with Cluster(tmp_path / "cluster", size=1) as cluster:
+        node = cluster["node1"]
+        for command in (["serve"], ["recover", "--force-new-cluster", "--yes"]):
+            ran = subprocess.run(
+                [sys.executable, "-m", "pickbox", *command],
+                env=node.environment,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            assert ran.returncode == 1
+            assert "is in use by another process: stop it" in ran.stdout + ran.stderr
+        assert node.put("file", b"content").status == 201
 
 
 def test_nodes_name_the_advertised_host_to_others_and_never_use_it_themselves(

@@ -13,6 +13,7 @@ from pickbox.consensus import identity as identities
 from pickbox.consensus import recovering
 from pickbox.consensus.assembly import UNUSABLE, open_log
 from pickbox.levels import WrongRelease
+from pickbox.storage.hold import hold
 from pickbox.storage.release import refuse_newer_major
 
 if TYPE_CHECKING:
@@ -48,7 +49,10 @@ def recover(config: Path | None, force_new_cluster: bool, accept_copy: bool, yes
         raise click.UsageError("Give one of --force-new-cluster and --accept-copy.")
     settings = settings_of(config)
     try:
+        hold(settings.data_dir)
         refuse_newer_major(settings.data_dir)
+    except OSError as error:
+        raise local(f"{error}.") from error
     except WrongRelease as error:
         problem = {"type": "wrong-release", "detail": f"{error}."}
         raise Failure(ExitCode.CONFIGURATION, problem) from error
