@@ -9,9 +9,11 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from cluster import Cluster, Node, wait_until
 
 if TYPE_CHECKING:
@@ -106,26 +108,39 @@ def test_who_waits_for_a_leader_is_told_when_the_node_stops(tmp_path: Path) -> N
 
 
 def test_a_large_file_whose_end_comes_after_the_signal_is_taken_in(tmp_path: Path) -> None:
-    """The other nodes fetch it from the node that stops."""
-    content = os.urandom(1 << 20)
-    with Cluster(tmp_path / "cluster") as cluster:
-        node = cluster.followers()[0]
-        port = node.ports[3]
-        client = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-        client.putrequest("PUT", "/api/v1/files/large")
-        client.putheader("Content-Length", str(len(content)))
-        client.endheaders(content[:-1])
-        wait_until(lambda: requests_of_clients(node) == 1, "the request is there")
-        os.kill(node.pid, signal.SIGTERM)
-        wait_until(lambda: not listens(port), "no more requests are taken")
+    """The other nodes fetch it from the node that stops, which gives it three seconds and more."""
+    content = os.urandom(1 << 17)
+    for attempt in range(5):
+        with Cluster(tmp_path / f"cluster-{attempt}", drain_timeout="9") as cluster:
+            node = cluster.followers()[0]
+            status, seconds = put_that_ends_after_the_signal(node, content)
+            assert node.process is not None
+            assert node.process.wait(15.0) == 0
+            if seconds > 3:
+                continue  # a machine that stands still for so long proves nothing
+            assert status == 201
+            others = [other for other in cluster if other is not node]
+            wait_until(lambda: all(o.get("large").data == content for o in others), "it is kept")
+            return
+    pytest.fail("no try was quick enough")
+
+
+def put_that_ends_after_the_signal(node: Node, content: bytes) -> tuple[int, float]:
+    """The status that a large file gets, 0 if none, and how long that took from the signal on."""
+    client = http.client.HTTPConnection("127.0.0.1", node.ports[3], timeout=30)
+    client.putrequest("PUT", "/api/v1/files/large")
+    client.putheader("Content-Length", str(len(content)))
+    client.endheaders(content[:-1])
+    wait_until(lambda: requests_of_clients(node) == 1, "the request is there")
+    os.kill(node.pid, signal.SIGTERM)
+    began = time.monotonic()
+    wait_until(lambda: not listens(node.ports[3]), "no more requests are taken")
+    try:
         client.send(content[-1:])
-        assert client.getresponse().status == 201
-        assert node.process is not None
-        assert node.process.wait(15.0) == 0
-        others = [other for other in cluster if other is not node]
-        wait_until(
-            lambda: all(other.get("large").data == content for other in others), "it is kept"
-        )
+        status = client.getresponse().status
+    except OSError:
+        status = 0
+    return status, time.monotonic() - began
 
 
 def test_signals_that_come_all_at_once_stop_a_node_once(tmp_path: Path) -> None:

@@ -67,8 +67,10 @@ def test_nothing_else_in_the_process_passes_time_in_a_run() -> None:
 
     with ThreadPoolExecutor(1) as another:
         another.submit(look_at_the_time)
-        disturbed = Terms().run(20000).events
-        enough.set()
+        try:
+            disturbed = Terms().run(20000).events
+        finally:
+            enough.set()
     assert disturbed == undisturbed
 
 

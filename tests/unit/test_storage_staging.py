@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from privileges import give_away, without_privileges
+from transport_nodes import eventually
 
 from pickbox.storage.digest import digest_bytes
 from pickbox.storage.staging import STRAY_SUFFIX, Staging
@@ -206,9 +207,12 @@ def test_a_sweep_leaves_what_is_touched_while_it_looks(
     staging.put(DIGEST, CONTENT)
     since = os.stat(staging.path(DIGEST)).st_ctime
 
+    def is_newer() -> bool:  # the clock of files is coarse
+        staging.touch(DIGEST)
+        return os.stat(staging.path(DIGEST)).st_ctime > since
+
     def touched_meanwhile(digest: bytes) -> bool:
-        while os.stat(staging.path(DIGEST)).st_ctime == since:  # the clock of files is coarse
-            staging.touch(digest)
+        eventually(is_newer)
         return False
 
     monkeypatch.setattr("pickbox.storage.staging.time.time", lambda: since)
