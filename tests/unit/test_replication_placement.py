@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import sqlite3
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -120,6 +121,36 @@ def test_a_file_of_another_user_is_copied_when_it_is_renamed(here: Here) -> None
     assert (here.files / "new").read_bytes() == b"content"
     assert (here.files / "new").stat().st_mode & 0o777 == 0o600
     assert not (here.files / "old").exists()
+
+
+def test_a_file_of_another_user_is_moved_by_who_may_change_it(here: Here) -> None:
+    here.agree_on_file(b"old", b"content", 0o644)
+    here.place(b"old")
+    here.give_away(b"old")
+    before = (here.files / "old").stat().st_ino
+    here.agree_on_file(b"new", b"content", 0o600)
+    here.inline.forget(digest_bytes(b"content"))
+    here.agree(without=(b"old",))
+    here.place(b"new", b"old")
+    assert (here.files / "new").stat().st_ino == before
+
+
+def test_content_below_a_directory_that_cannot_be_entered_is_not_here(here: Here) -> None:
+    """It is fetched from another node then; an error would keep this one from applying its log."""
+    here.agree_on_directory(b"d")
+    here.agree_on_file(b"d/f", b"content", 0o644)
+    here.place(b"d", b"d/f")
+    digest = digest_bytes(b"content")
+    here.inline.forget(digest)
+    (here.files / "d").chmod(0o600)
+
+    def look() -> None:
+        assert here.content.open(digest, 7) is None
+        assert not here.content.is_placed(digest)
+        put = replace(a_put(b"content", OnStale.REFUSE), path=b"d/f")
+        assert not here.content.is_in_folder(Submission("r", "node1", 1, (put,)), put)
+
+    without_privileges(look)
 
 
 def test_a_file_of_another_user_is_replaced_to_get_its_mode(here: Here) -> None:

@@ -81,7 +81,7 @@ class LocalContent:
     def is_placed(self, digest: bytes) -> bool:
         """Whether a file of the folder has this content, as far as ``lstat`` tells."""
         for row in self._state.with_digest(digest):
-            stat = self._tree.lstat(row.path)
+            stat = self._lstat(row.path)
             if stat is not None and row.matches(stat):
                 return True
         return False
@@ -95,7 +95,7 @@ class LocalContent:
         the same size and time may be there, and were that believed on every node, none would keep
         the new one.
         """
-        stat = None if self._in_doubt() else self._tree.lstat(put.path)
+        stat = None if self._in_doubt() else self._lstat(put.path)
         if stat is None or kind_of(stat) is not Kind.FILE:
             return False
         row = self._state.get(put.path)
@@ -116,7 +116,7 @@ class LocalContent:
 
     def _open_in_folder(self, digest: bytes, size: int) -> BinaryIO | None:
         for row in self._state.with_digest(digest):
-            stat = self._tree.lstat(row.path)
+            stat = self._lstat(row.path)
             if stat is None or not row.matches(stat) or stat.st_size != size:
                 continue
             opened = self._try_open(row.path)
@@ -133,6 +133,13 @@ class LocalContent:
             opened.close()
             return None
         return opened
+
+    def _lstat(self, path: bytes) -> os.stat_result | None:
+        """What is at `path`; None if that cannot be seen, as in a directory that has lost its x."""
+        try:
+            return self._tree.lstat(path)
+        except OSError:
+            return None
 
     def _try_open(self, path: bytes) -> BinaryIO | None:
         try:

@@ -16,7 +16,7 @@ from pickbox.errors import DiskFull
 from pickbox.failpoints import failpoint
 from pickbox.known import KnownState, Revision, kind_of
 from pickbox.replication import trail
-from pickbox.storage.placement import ChangedMeanwhile, dress
+from pickbox.storage.placement import ChangedMeanwhile, dress, may_dress
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -339,9 +339,9 @@ class PlacementSteps:
         return row.version <= self._catalog.last_version and self._catalog.get(row.path) is None
 
     def _may_take(self, row: KnownState) -> bool:
-        """Whether what `row` knows is there and ours: another user's we could not dress."""
+        """Whether what `row` knows is there, and could be dressed elsewhere."""
         stat = self._tree.lstat(row.path)
-        return stat is not None and row.matches(stat) and stat.st_uid == os.geteuid()
+        return stat is not None and row.matches(stat) and may_dress(stat)
 
     def _copy(self, entry: Entry, scratch: bytes) -> bool:
         """Copy the content from wherever it is here, verified on the way."""

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _AT_FDCWD: Final = -100
 _NOREPLACE: Final = 1
 _EXCHANGE: Final = 2
+_CAP_FOWNER: Final = 3
+"""Its number (capabilities(7)): who has it may change the metadata of any file."""
 
 _SWAPS: Final = 100
 """How often an edit is swapped back while somebody goes on writing the same path."""
@@ -125,6 +127,15 @@ def take_out(
             _put_back(destination, location, path)
             raise ChangedMeanwhile(path, "was changed before it could be taken out")
         return taken
+
+
+def may_dress(stat: os.stat_result) -> bool:
+    """Whether this thread may `dress` what `stat` is of: its owner may, and CAP_FOWNER."""
+    if stat.st_uid == os.geteuid():
+        return True
+    with open("/proc/thread-self/status", encoding="ascii") as status:
+        (effective,) = (line.split()[1] for line in status if line.startswith("CapEff:"))
+    return bool(int(effective, 16) >> _CAP_FOWNER & 1)
 
 
 def dress(staged: bytes, kind: Kind, mode: int, mtime_ns: int) -> None:
