@@ -228,17 +228,23 @@ class UnreadableFile:
     def close(self) -> None: ...
 
 
-def test_a_snapshot_that_cannot_be_read_is_not_read_with_every_heartbeat(
+def test_a_snapshot_that_cannot_be_read_is_not_read_again(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Nor does the leader step aside again, while the disk refuses to take another, too."""
+
+    def refuse() -> Callable[[str], None]:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
     leader, behind = left_behind(cluster)
     cluster.crash(next(n for n in cluster.nodes if n not in (leader, behind)))
     tries: list[int] = []
     with monkeypatch.context() as patch:
         patch.setattr(SnapshotStore, "open", lambda *_: UnreadableFile(tries))
+        patch.setattr(cluster.machines[leader], "begin_dump", refuse)
         cluster.network.heal()
         cluster.until(lambda: tries)
-        cluster.run(5)
+        cluster.run(25)
     assert tries == [0]
     cluster.until(lambda: cluster.machines[behind].commands == cluster.machines[leader].commands)
 

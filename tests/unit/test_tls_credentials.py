@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import shutil
+import ssl
 from typing import TYPE_CHECKING
 
 import pytest
@@ -58,6 +59,12 @@ eVGuhDwW5wzYUhbc59jz0yF/RTChRANCAATn37bdWH9MHQT+lql2PKCasJi4+y8L
 """
 
 
+def of_version_7(certificate: Path) -> str:
+    """The certificate as PEM, with a version that there is not."""
+    der = ssl.PEM_cert_to_DER_cert(certificate.read_text())
+    return ssl.DER_cert_to_PEM_cert(der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x06"))
+
+
 def spoiled(authority: Authority, spoil: Callable[[CredentialsFiles], None]) -> CredentialsFiles:
     files = authority.issue("a")
     spoil(files)
@@ -76,6 +83,9 @@ WRONG: dict[str, Callable[[Authority], CredentialsFiles]] = {
     ),
     "TLS_CERTIFICATE, .* cannot be used: .*; make new ones": lambda ca: spoiled(
         ca, lambda files: files.key.write_text(OF_A_CURVE_THAT_NOBODY_KNOWS)
+    ),
+    "TLS_CERTIFICATE, .* cannot be used: .*version": lambda ca: spoiled(
+        ca, lambda files: files.certificate.write_text(of_version_7(files.certificate))
     ),
     "TLS_KEY: .* cannot be read .No such file": lambda ca: spoiled(
         ca, lambda files: files.key.unlink()

@@ -106,7 +106,7 @@ class SnapshotSender:
     def _begin(self, peer_id: str, snapshot: Snapshot) -> _Transfer:
         """One that cannot be read is not under way: the peer hears heartbeats, and no more."""
         transfer = _Transfer(snapshot)
-        if self._node.now() < self._rests_until:
+        if self._node.now() < self._rests_until or not self._store.covered:
             return transfer
         try:
             transfer.file = self._store.open(snapshot)
@@ -126,6 +126,8 @@ class SnapshotSender:
         """
         fields = {"path": self._store.data_path(snapshot), "why": str(error)}
         log.error("snapshot_not_sent", extra={"fields": fields})
+        if snapshot is not self._store.latest:
+            return  # the next transfer takes that
         self._rests_until = self._node.now() + _REST_SECONDS
         self._store.distrust(snapshot)
         self._node.request_snapshot()

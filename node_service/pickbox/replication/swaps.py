@@ -59,6 +59,8 @@ class Swaps:
         if as_what != known:  # it was not open before, or has been written since
             since = time.monotonic()
             self._open[known.path] = known, since
+            fields = {"path": known.path, "seconds": self._limit}
+            log.info("placement_waits_for_writer", extra={"fields": fields})
         if time.monotonic() - since < self._limit:
             raise StillOpen(known.path)
         return True

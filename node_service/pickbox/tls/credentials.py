@@ -15,7 +15,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -158,7 +158,9 @@ class Credentials:
     def _load(self) -> _Loaded:
         try:
             return self._load_files()
-        except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension) as error:
+        except CredentialsError:
+            raise
+        except Exception as error:  # of all that cryptography may raise there is no list
             raise CredentialsError(
                 "PICKBOX_TLS_CERTIFICATE, PICKBOX_TLS_KEY and PICKBOX_TLS_CA: what they hold "
                 f"cannot be used: {error}; make new ones (playbooks/rotate_certificates.yml)"
