@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import logging
 import os
 import socket
@@ -55,6 +56,24 @@ class Counts:
         self.errors.append(cause)
 
 
+class Meddled(io.BufferedReader):
+    """A file that somebody changes in place, once, after its first MiB was read."""
+
+    def __init__(self, file: BinaryIO, meddle: Callable[[str], None]) -> None:
+        self._file, self._reads, self._meddle = file, 0, meddle
+        super().__init__(io.FileIO(file.fileno(), closefd=False))
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._reads += 1
+        if self._reads == 2:
+            self._meddle(f"/proc/self/fd/{self._file.fileno()}")
+        return super().read(size)
+
+    def close(self) -> None:
+        super().close()
+        self._file.close()
+
+
 class Side:
     """The content parts of one node, and its end of the node API."""
 
@@ -87,6 +106,7 @@ class Side:
             self.peers, self.staging, self.content, DiskGuard(base, 0), self.counts
         )
         self.lie: bytes | None = None
+        self.meddle: Callable[[str], None] | None = None
         self.stager = Stager(node_id, lambda: self.members, self.peers, self.staging)
 
     @property
@@ -128,7 +148,8 @@ class Side:
         if self.lie is not None:
             self.staging.put(digest_bytes(self.lie), self.lie)
             return self.staging.open(digest_bytes(self.lie))
-        return self.content.open(digest, size)
+        opened = self.content.open(digest, size)
+        return opened if opened is None or self.meddle is None else Meddled(opened, self.meddle)
 
 
 @dataclass
@@ -262,6 +283,37 @@ def test_content_that_is_not_what_its_digest_says_is_never_kept(pair: tuple[Side
     one.lie = None
     hold(one, CONTENT)
     assert two.fetcher.fetch(digest, len(CONTENT), ["one"])
+
+
+def test_what_is_appended_to_a_file_meanwhile_is_never_taken_for_the_next_answer(
+    pair: tuple[Side, Side],
+) -> None:
+    """It is more than a client reads ahead, so that it comes when the next answer is waited for."""
+    one, two = pair
+    digest, peer = hold(one, CONTENT), two.peers.get("one")
+    forged = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nFORGED"
+
+    def append(path: str) -> None:
+        with open(path, "ab") as file:
+            file.write(b"x" * (io.DEFAULT_BUFFER_SIZE - 1) + forged)
+
+    one.meddle = append
+    assert peer is not None
+    with peer.content(digest, len(CONTENT), 0) as chunks:
+        assert b"".join(chunks) == CONTENT
+    assert peer.status(5.0).ready
+
+
+def test_a_file_that_is_cut_off_meanwhile_keeps_no_peer_waiting(pair: tuple[Side, Side]) -> None:
+    one, two = pair
+    digest, peer = hold(one, CONTENT), two.peers.get("one")
+    one.meddle = lambda path: os.truncate(path, 1 << 20)
+    assert peer is not None
+    with (
+        pytest.raises(PeerError, match="broke"),
+        peer.content(digest, len(CONTENT), 0) as chunks,
+    ):
+        list(chunks)
 
 
 def test_two_who_want_one_content_fetch_it_once(pair: tuple[Side, Side]) -> None:

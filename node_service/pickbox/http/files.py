@@ -15,6 +15,7 @@ from flask import Blueprint, Response, request
 from pickbox.changes import ABSENT, ANY_VERSION, Entry, Kind
 from pickbox.errors import BadRequest, NotAFile
 from pickbox.http import parameters
+from pickbox.http.content import chunks
 from pickbox.http.documents import (
     digest_text,
     entry_document,
@@ -30,20 +31,13 @@ from pickbox.http.raw_path import file_path
 from pickbox.storage.paths import display
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from pickbox.seams import FileService, Written
 
-CHUNK_BYTES: Final = 1 << 20
 DEFAULT_LIMIT: Final = 100
 MAX_LIMIT: Final = 1000
 
 # Not the system's table: an answer must not depend on what else a machine has installed.
 _TYPES: Final = mimetypes.MimeTypes()
-
-
-class Truncated(Exception):
-    """Content ended before its size, after the headers were sent: the connection must break."""
 
 
 def files_blueprint(files: FileService, max_file_size: int) -> Blueprint:
@@ -110,7 +104,7 @@ class _Reads:
         part = span or Span(0, entry.size)
         source = self._files.open(entry)
         source.seek(part.start)
-        response = Response(_chunks(source, part.length))
+        response = Response(chunks(source, part.length))
         response.call_on_close(source.close)
         _with_headers(response, {**headers, "Content-Length": str(part.length)})
         if span is not None:
@@ -221,15 +215,6 @@ def _not_a_file(entry: Entry) -> Response:
         f"{shown!r} is a symbolic link; links are not followed, ask for its target.", field="path"
     )
     return problem(error, kind="symlink", **target_members(entry.target))
-
-
-def _chunks(source: BinaryIO, length: int) -> Iterator[bytes]:
-    while length:
-        chunk = source.read(min(CHUNK_BYTES, length))
-        if not chunk:
-            raise Truncated(f"content lacks its last {length} bytes")
-        length -= len(chunk)
-        yield chunk
 
 
 def _written(written: Written, status: int) -> Response:

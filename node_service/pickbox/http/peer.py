@@ -18,17 +18,16 @@ from flask import Blueprint, Response, request
 from pickbox.changes import DIGEST_BYTES
 from pickbox.codec import encode_receipts
 from pickbox.errors import BadRequest, NotFound
+from pickbox.http.content import chunks
 from pickbox.http.peer_server import PEER
 from pickbox.members import MemberChange
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from typing import BinaryIO
+    from collections.abc import Callable, Iterable, Iterator
 
     from pickbox.seams import NodeControl, PeerService
 
 MAX_BODY: Final = 8 << 20
-_CHUNK: Final = 1 << 20
 _LONGEST: Final = 3600.0
 
 
@@ -73,8 +72,10 @@ def peer_blueprint(peers: PeerService, control: NodeControl) -> Blueprint:
             raise NotFound(f"this node does not have {digest}")
         opened.seek(offset)
         count = partial(peers.sent, request.environ[PEER])
-        response = Response(_chunks(opened, count), mimetype="application/octet-stream")
-        response.content_length = max(0, size - offset)
+        length = max(0, size - offset)
+        body = _counted(chunks(opened, length), count)
+        response = Response(body, mimetype="application/octet-stream")
+        response.content_length = length
         response.call_on_close(opened.close)
         return response
 
@@ -130,8 +131,8 @@ def _digest(text: str) -> bytes:
     return digest
 
 
-def _chunks(source: BinaryIO, count: Callable[[int], None]) -> Iterator[bytes]:
-    while chunk := source.read(_CHUNK):
+def _counted(content: Iterable[bytes], count: Callable[[int], None]) -> Iterator[bytes]:
+    for chunk in content:
         yield chunk
         count(len(chunk))
 
