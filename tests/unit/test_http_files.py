@@ -169,6 +169,14 @@ def test_a_write_on_an_old_version_is_refused(node: Running) -> None:
     assert node.client("GET", f"{FILES}contended").content == b"2"
 
 
+def test_a_part_of_a_file_never_replaces_the_whole(node: Running) -> None:
+    """Such as what ``curl -C`` sends."""
+    node.put("whole", b"0123456789")
+    refused = node.put("whole", b"789", Content_Range="bytes 7-9/10")
+    assert (refused.status, refused.problem["field"]) == (400, "Content-Range")
+    assert node.client("GET", f"{FILES}whole").content == b"0123456789"
+
+
 def test_if_none_match_star_creates_and_never_replaces(node: Running) -> None:
     assert node.put("once", b"1", If_None_Match="*").status == 201
     assert node.put("once", b"2", If_None_Match="*").status == 412

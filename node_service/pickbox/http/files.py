@@ -121,6 +121,7 @@ class _Writes:
     def put(self, path: str) -> Response:
         """Store a file from the body, or make a directory."""
         kind = Query("kind").choice("kind", "file", "directory")
+        parameters.refuse_part()
         target = file_path()
         request_id, mode = parameters.request_id(), parameters.mode_header()
         mtime_ns = parameters.mtime_header()

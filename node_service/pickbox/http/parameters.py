@@ -132,6 +132,12 @@ def _tagged_version(text: str) -> int:
     raise PreconditionFailed(f"No version has the tag {text}.", field="If-Match")
 
 
+def refuse_part() -> None:
+    """Refuse a body that is part of a file: it would replace all of it (RFC 9110, 14.5)."""
+    if "Content-Range" in request.headers:
+        raise BadRequest("Part of a file cannot be stored: send all of it.", field="Content-Range")
+
+
 def mode_header() -> int | None:
     """The permission bits in ``X-Pickbox-Mode`` (octal).
 
