@@ -169,6 +169,18 @@ def test_a_write_on_an_old_version_is_refused(node: Running) -> None:
     assert node.client("GET", f"{FILES}contended").content == b"2"
 
 
+@pytest.mark.parametrize("method", ["PUT", "DELETE"])
+def test_a_write_with_a_condition_on_time_is_refused(node: Running, method: str) -> None:
+    etag = node.put("dated", b"1").headers["ETag"]
+    since = {"If-Unmodified-Since": "Mon, 13 Nov 2000 00:00:00 GMT"}
+    refused = node.client(method, f"{FILES}dated", headers=since)
+    assert (refused.status, refused.problem["field"]) == (400, "If-Unmodified-Since")
+    assert "If-Match" in refused.problem["detail"]
+    assert node.client("GET", f"{FILES}dated").content == b"1"
+    with_version = {**since, "If-Match": etag}  # then time is ignored (RFC 9110, 13.1.4)
+    assert node.client(method, f"{FILES}dated", headers=with_version).status == 200
+
+
 def test_a_part_of_a_file_never_replaces_the_whole(node: Running) -> None:
     """Such as what ``curl -C`` sends."""
     node.put("whole", b"0123456789")

@@ -110,6 +110,11 @@ def request_id() -> str:
 def write_base() -> int:
     """The version that a conditional write was made on, `ABSENT`, `PRESENT` or `ANY_VERSION`."""
     match, none_match = request.headers.get("If-Match"), request.headers.get("If-None-Match")
+    if match is None and "If-Unmodified-Since" in request.headers:
+        raise BadRequest(
+            "A write has no condition on time: name the version in If-Match.",
+            field="If-Unmodified-Since",
+        )
     if match is not None and none_match is not None:
         raise BadRequest("If-Match and If-None-Match exclude each other.", field="If-Match")
     if none_match is not None:
