@@ -189,6 +189,20 @@ def test_a_key_that_was_used_for_another_path_is_refused_and_nothing_is_done(
     assert [entry.path for entry in service.catalog.under(b"")] == [b"first"]
 
 
+def test_a_delete_is_never_answered_for_a_write_nor_a_write_for_a_delete(
+    service: Service,
+) -> None:
+    service.put(b"f", b"1", base=ANY_VERSION, request_id="put")
+    with pytest.raises(KeyReused, match="another write of 'f' before"):
+        service.files.delete(b"f", base=ANY_VERSION, recursive=False, request_id="put")
+    assert service.catalog.get(b"f") is not None
+    service.files.delete(b"f", base=ANY_VERSION, recursive=False, request_id="delete")
+    with pytest.raises(KeyReused):
+        service.put(b"f", b"2", base=ANY_VERSION, request_id="delete")
+    again = service.files.delete(b"f", base=ANY_VERSION, recursive=False, request_id="delete")
+    assert again.version == ABSENT
+
+
 def test_a_key_that_another_node_used_meanwhile_is_refused_by_the_log(service: Service) -> None:
     service.log.commit_elsewhere(a_file(b"first"), request_id="key")
     with pytest.raises(KeyReused):

@@ -63,11 +63,13 @@ class _Asked:
         request_id: the caller's; None if it will not be asked for again.
         conditions: the field that each path's condition came in. Where none was sent, a refusal
             says that nothing is there.
+        removes: whether nothing is at `path` when it is done.
     """
 
     path: bytes
     request_id: str | None
     conditions: Mapping[bytes, str]
+    removes: bool = False
 
 
 class Barrier(Protocol):
@@ -212,7 +214,8 @@ class Files:
     def delete(self, path: bytes, *, base: int, recursive: bool, request_id: str | None) -> Written:
         """Remove `path`."""
         check_path(path)
-        asked = _Asked(path, request_id, {} if base == ANY_VERSION else {path: _header(base)})
+        conditions = {} if base == ANY_VERSION else {path: _header(base)}
+        asked = _Asked(path, request_id, conditions, removes=True)
 
         def write() -> Written:
             self._refuse_when_not_accepting()
@@ -327,10 +330,11 @@ def _written(receipt: Receipt, digest: bytes, asked: _Asked, *, created: bool) -
     outcome = receipt.outcomes[0]
     if outcome.status not in (Status.APPLIED, Status.UNCHANGED):
         raise _refusal(outcome, asked.conditions)
-    if outcome.path != asked.path:
+    removed = outcome.version == ABSENT
+    if outcome.path != asked.path or removed != asked.removes:
         raise KeyReused(
-            f"this key was used for a write of {display(outcome.path)!r} before, and nothing was "
-            "done for this one: give each write a key of its own",
+            f"this key was used for another write of {display(outcome.path)!r} before, and nothing "
+            "was done for this one: give each write a key of its own",
             field="Idempotency-Key",
         )
     return Written(
