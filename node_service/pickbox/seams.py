@@ -262,7 +262,12 @@ class StateMachine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A committed write: the path's version now (0 after a delete), and the log index it took."""
+    """A committed write: the path's version now (0 after a delete), and the log index it took.
+
+    Attributes:
+        digest: of the version's content; empty if it has none, or if the write was done before
+            and its version is not the current one any more.
+    """
 
     path: bytes
     version: int

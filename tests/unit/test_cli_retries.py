@@ -100,6 +100,13 @@ def test_a_key_can_be_given_so_that_a_script_may_repeat_itself(node: Node, file:
     assert node.applied == 1
 
 
+def test_an_upload_that_was_done_and_replaced_since_is_no_damage(node: Node, file: Path) -> None:
+    """Of a version that is not there any more a node has no digest to tell."""
+    pickbox_command("put", "--idempotency-key", "job-7", file, "a", node=node)
+    node.receipts["job-7"]["digest"] = ""
+    assert pickbox_command("put", "--idempotency-key", "job-7", file, "a", node=node).code == 0
+
+
 def test_two_runs_have_two_keys(node: Node, file: Path) -> None:
     for _ in range(2):
         pickbox_command("put", file, "a", node=node)

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pickbox.changes import Change
+    from pickbox.seams import Written
 
 
 class LogOfOne:
@@ -127,6 +128,11 @@ class Service:
         )
 
     def put(self, path: bytes, content: bytes, *, base: int, request_id: str | None = None) -> int:
+        return self.write(path, content, base=base, request_id=request_id).version
+
+    def write(
+        self, path: bytes, content: bytes, *, base: int, request_id: str | None = None
+    ) -> Written:
         return self.files.put(
             path,
             io.BytesIO(content),
@@ -135,7 +141,7 @@ class Service:
             mode=None,
             mtime_ns=1,
             request_id=request_id,
-        ).version
+        )
 
     def staging_names(self) -> list[str]:
         return os.listdir(self.root / "staging")
@@ -201,6 +207,15 @@ def test_a_delete_is_never_answered_for_a_write_nor_a_write_for_a_delete(
         service.put(b"f", b"2", base=ANY_VERSION, request_id="delete")
     again = service.files.delete(b"f", base=ANY_VERSION, recursive=False, request_id="delete")
     assert again.version == ABSENT
+
+
+def test_a_retry_never_tells_the_digest_of_another_version(service: Service) -> None:
+    first = service.put(b"f", b"1", base=ANY_VERSION, request_id="first")
+    again = service.write(b"f", b"1", base=ANY_VERSION, request_id="first")
+    assert (again.version, again.digest) == (first, digest_bytes(b"1"))
+    service.put(b"f", b"2", base=ANY_VERSION)
+    again = service.write(b"f", b"1", base=ANY_VERSION, request_id="first")
+    assert (again.version, again.digest) == (first, b"")
 
 
 def test_a_key_that_another_node_used_meanwhile_is_refused_by_the_log(service: Service) -> None:

@@ -247,7 +247,7 @@ class Files:
             self._refuse_when_not_accepting()
             change = Move(path, destination, base, destination_base)
             moved = self._commit(change, b"", asked, created=True)
-            return replace(moved, digest=self._digest(destination))
+            return replace(moved, digest=self._digest(destination, moved.version))
 
         return self._once(asked, write)
 
@@ -285,12 +285,14 @@ class Files:
         if found is None:
             return None
         receipt = decode_receipts(found)[0]
-        digest = self._digest(receipt.outcomes[0].path)
+        outcome = receipt.outcomes[0]
+        digest = self._digest(outcome.path, outcome.version)
         return _written(receipt, digest, asked, created=False)
 
-    def _digest(self, path: bytes) -> bytes:
+    def _digest(self, path: bytes, version: int) -> bytes:
+        """The digest of `version`; empty if that is not the current one any more."""
         entry = self._catalog.get(path)
-        return b"" if entry is None else entry.digest
+        return entry.digest if entry is not None and entry.version == version else b""
 
     def _refuse_what_cannot_be(self, path: bytes, base: int, length: int | None) -> None:
         """What is known to fail is refused before the body is read."""
