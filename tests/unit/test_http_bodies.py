@@ -222,6 +222,18 @@ def test_a_request_that_two_readers_could_read_differently_is_refused(
     assert node.client("GET", f"{FILES}odd").status == 404
 
 
+@pytest.mark.parametrize(("version", "coding"), [("1.0", "chunked"), ("1.1", ","), ("1.1", "")])
+def test_a_body_without_a_length_is_never_taken_for_an_empty_one(
+    node: Running, version: str, coding: str
+) -> None:
+    head = request_head("PUT", f"{FILES}odd", Transfer_Encoding=coding, Connection="close")
+    head = head.replace(b"HTTP/1.1", f"HTTP/{version}".encode())
+    answer = raw(node.settings.dashboard_port, head + b"5\r\nhello\r\n0\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"application/problem+json" in answer
+    assert node.client("GET", f"{FILES}odd").status == 404
+
+
 def test_other_codings_than_chunked_are_not_implemented(node: Running) -> None:
     head = request_head("PUT", f"{FILES}odd", Transfer_Encoding="gzip, chunked")
     assert raw(node.settings.dashboard_port, head).startswith(b"HTTP/1.1 501 ")

@@ -123,6 +123,10 @@ class Request(HTTPRequest):
         if self.request_protocol == b"HTTP/1.1" and b"Host" not in self.inheaders:
             self.simple_response("400 Bad Request", "The Host header is missing.")
             return False
+        if b"Transfer-Encoding" in self.inheaders and not self.chunked_read:
+            # HTTP/1.0 has no such header; without it the body would be read as empty.
+            self.simple_response("400 Bad Request", "The body has no length that is understood.")
+            return False
         return True
 
     def respond(self) -> None:
