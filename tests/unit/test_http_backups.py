@@ -92,7 +92,7 @@ def test_a_directory_that_was_never_taken_in_can_be_removed(node: Running) -> No
 
 def test_what_a_restore_cannot_take_is_refused(node: Running) -> None:
     (node.settings.data_dir / "restores/back").mkdir()
-    for member, value in (("path", "../x"), ("path", ""), ("over", "yes")):
+    for member, value in (("path", "../x"), ("path", ""), ("path", "\ud800"), ("over", "yes")):
         refused = send(node, "POST", "restores", **{"name": "back", member: value})
         assert (refused.status, refused.problem["field"]) == (400, member)
 

@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 import pytest
-from http_node import Running, call, running
+from http_node import Running, call, raw, running
 
 from pickbox import errors
 
@@ -61,6 +61,13 @@ def test_every_error_of_the_domain_has_its_document(
     assert ("Retry-After" in refused.headers) == (kind.status == 503)
 
 
+def test_an_address_that_makes_no_sense_is_the_clients_fault(node: Running) -> None:
+    request = b"GET //[ HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n"
+    answer = raw(node.settings.dashboard_port, request)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"urn:pickbox:problem:bad-request" in answer
+
+
 def test_every_answer_carries_an_id_and_the_caller_may_choose_it(node: Running) -> None:
     one, two = node.client("GET", "/api/health"), node.client("GET", "/api/health")
     assert one.headers["X-Request-Id"] != two.headers["X-Request-Id"]
@@ -82,6 +89,7 @@ def test_no_answer_tells_which_software_it_is_from(node: Running) -> None:
         {"Origin": "https://evil.example"},
         {"Origin": "null"},
         {"Origin": "http://127.0.0.1:1"},
+        {"Origin": "http://["},
     ],
 )
 def test_a_page_of_another_site_writes_nothing(

@@ -155,7 +155,10 @@ def checked_folder(path: str) -> bytes:
     Raises:
         BadRequest: no entry can have it.
     """
-    found = os.fsencode(path).rstrip(b"/")
+    try:
+        found = os.fsencode(path).rstrip(b"/")
+    except UnicodeEncodeError:
+        raise BadRequest("path has half of a surrogate pair.", field="path") from None
     if found:
         try:
             check_path(found)

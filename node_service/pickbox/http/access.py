@@ -92,6 +92,14 @@ def _refuse_other_sites() -> None:
         return
     site = request.headers.get("Sec-Fetch-Site")
     origin = request.headers.get("Origin")
-    foreign = origin is not None and urlsplit(origin).netloc != request.headers.get("Host", "")
+    foreign = origin is not None and _host_in(origin) != request.headers.get("Host", "")
     if foreign or site in {"cross-site", "same-site"}:
         raise CrossSite("Writes from pages of another site are refused.", field="Origin")
+
+
+def _host_in(origin: str) -> str | None:
+    """Host and port of `origin`; None if it makes no sense."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None

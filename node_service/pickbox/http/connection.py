@@ -115,6 +115,15 @@ class Request(HTTPRequest):
         if isinstance(conn.socket, ssl.SSLSocket):
             self.scheme = b"https"
 
+    def read_request_line(self) -> bool:
+        """Read the first line; answer 400 and return False when it makes no sense."""
+        try:
+            read: bool = super().read_request_line()  # type: ignore[no-untyped-call]
+        except ValueError:  # what looks like an address, and like none: "//["
+            self.simple_response("400 Bad Request", "The address of the request is malformed.")
+            return False
+        return read
+
     def read_request_headers(self) -> bool:
         """Read the headers; answer 400 and return False when they cannot be trusted."""
         read: bool = super().read_request_headers()  # type: ignore[no-untyped-call]
