@@ -46,6 +46,7 @@ class Fault:
     type: str = "no-leader"
     detail: str = "No leader was there in time."
     lose_answer: bool = False
+    applied: bool = False
     cut_after: int | None = None
     refuse_unread: bool = False
     break_upload: bool = False
@@ -67,6 +68,7 @@ class Node:
     applied: int = 0
     draining: bool = False
     leader: str | None = "node1"
+    members: list[str] = field(default_factory=lambda: ["node1", "node2", "node3"])
     held: int = 0
     page_limit: int = 1000
     clock_offset: float = 0.0

@@ -67,7 +67,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def _refuse(self) -> None:
         fault = self.fault
-        later = fault.lose_answer or fault.other_bytes or fault.cut_after is not None
+        later = fault.applied or fault.lose_answer or fault.other_bytes
+        later = later or fault.cut_after is not None
         if fault.status and not later:
             raise Refusal(fault.status, fault.type, fault.detail)
 
@@ -81,6 +82,9 @@ class Handler(BaseHTTPRequestHandler):
             if b".." in path.split(b"/"):
                 raise Refusal(400, "invalid-path", "A path may not have '..' as a component.")
             getattr(self, f"_file_{self.command.lower()}")(path)
+            return
+        if self.command == "DELETE" and address.path.startswith("/api/v1/members/"):
+            self._answer(self._let_go(address.path.removeprefix("/api/v1/members/")))
             return
         name = f"{self.command} {address.path}"
         simple = {
@@ -118,9 +122,17 @@ class Handler(BaseHTTPRequestHandler):
         return {"node": cluster["nodes"][0], "health": self.node.health(), "cluster": cluster}
 
     def _members(self) -> dict[str, Any]:
-        names = ("node1", "node2", "node3")
         member = {"address": "127.0.0.1:8001", "role": "voter"}
-        return {"version": 1, "members": [{"node_id": name, **member} for name in names]}
+        members = [{"node_id": name, **member} for name in self.node.members]
+        return {"version": 1, "members": members}
+
+    def _let_go(self, name: str) -> dict[str, Any]:
+        if name not in self.node.members:
+            raise Refusal(404, "not-found", f"{name} is not a member.")
+        self.node.members.remove(name)
+        if self.fault.applied:
+            raise Refusal(self.fault.status, self.fault.type, self.fault.detail)
+        return self._members()
 
     def _transfer(self) -> dict[str, Any]:
         target = json.loads(self.body)["target"]

@@ -78,6 +78,19 @@ def test_members_are_listed(node: Node) -> None:
     assert b"node2" in pickbox_command("members", node=node).stdout
 
 
+def test_a_member_that_an_earlier_try_removed_is_removed(node: Node) -> None:
+    node.faults += [Fault("DELETE", 504, "outcome-unknown", applied=True)]
+    removed = pickbox_command("members", "remove", "node3", "--json", node=node)
+    assert removed.code == 0
+    assert [member["node_id"] for member in removed.json["members"]] == ["node1", "node2"]
+    assert len(node.requests("DELETE")) == 2
+
+
+def test_nobody_is_removed_who_is_not_a_member(node: Node) -> None:
+    assert pickbox_command("members", "remove", "node9", node=node).code == 3
+    assert node.members == ["node1", "node2", "node3"]
+
+
 def test_held_deletes_are_shown_and_released(node: Node) -> None:
     assert pickbox_command("deletes", node=node).stdout == b"No deletes are held.\n"
     node.held = 2

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _ASK_AGAIN: Final = 0.5
 _TOO_EARLY: Final = "change-too-early"
+_MEMBERS: Final = "/api/v1/members"
 
 
 @click.group(invoke_without_command=True, params=shared_options())
@@ -32,7 +33,7 @@ def members(ctx: click.Context) -> None:
 @pass_session
 def show(session: Session) -> None:
     """List the members: voters are counted, learners get the log and are not."""
-    _tell(session, session.admin.json("GET", "/api/v1/members"))
+    _tell(session, session.admin.json("GET", _MEMBERS))
 
 
 @members.command(cls=Command)
@@ -47,10 +48,10 @@ def add(session: Session, node_id: str, address: str, learner: bool) -> None:
     in PICKBOX_PEERS. Waits for --timeout seconds; run it again to go on waiting.
     """
     body = {"node_id": node_id, "address": address}
-    answer = session.admin.json("POST", "/api/v1/members", body)
+    answer = session.admin.json("POST", _MEMBERS, body)
     if not learner:
         answer = _until_it_may_be(
-            session, lambda: session.admin.json("POST", f"/api/v1/members/{node_id}/promote")
+            session, lambda: session.admin.json("POST", f"{_MEMBERS}/{node_id}/promote")
         )
     _tell(session, answer)
 
@@ -63,7 +64,7 @@ def promote(session: Session, node_id: str) -> None:
     _tell(
         session,
         _until_it_may_be(
-            session, lambda: session.admin.json("POST", f"/api/v1/members/{node_id}/promote")
+            session, lambda: session.admin.json("POST", f"{_MEMBERS}/{node_id}/promote")
         ),
     )
 
@@ -77,8 +78,16 @@ def remove(session: Session, node_id: str, force: bool) -> None:
 
     A leader hands over its office first. Waits for --timeout seconds; run it again to go on.
     """
-    target = f"/api/v1/members/{node_id}" + ("?force=true" if force else "")
-    _tell(session, _until_it_may_be(session, lambda: session.admin.json("DELETE", target)))
+    target = f"{_MEMBERS}/{node_id}" + ("?force=true" if force else "")
+    before = session.admin.json("GET", _MEMBERS)["members"]
+    try:
+        answer = _until_it_may_be(session, lambda: session.admin.json("DELETE", target))
+    except Failure as failure:
+        was_member = any(member["node_id"] == node_id for member in before)
+        if failure.exit_code is not ExitCode.NOT_FOUND or not was_member:
+            raise
+        answer = session.admin.json("GET", _MEMBERS)  # gone: the answer to a try before was lost
+    _tell(session, answer)
 
 
 def _until_it_may_be(session: Session, ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
