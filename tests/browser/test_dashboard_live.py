@@ -143,6 +143,41 @@ def test_an_upload_is_on_all_nodes_and_replaces_nothing_unasked(
     page.forgive("status of 412")
 
 
+def test_an_upload_replaces_only_the_version_that_was_told_of(
+    cluster: Cluster, open_dashboard: Opener
+) -> None:
+    first, second = cluster["node1"], cluster["node2"]
+    assert first.put("told.txt", b"old").status == 201
+    page = open_dashboard(first, viewport=WIDE)
+    upload = page.upload("told.txt", b"new")
+    expect(upload).to_contain_text("is there already: 3 B, from node1")
+    assert second.put("told.txt", b"unseen").status == 200
+    upload.get_by_role("button", name="Replace it").click()
+    expect(upload).to_contain_text("was changed meanwhile: 6 B, from node2")
+    assert first.get("told.txt").data == b"unseen"
+    upload.get_by_role("button", name="Replace it").click()
+    page.wait_stored(upload)
+    assert first.get("told.txt").data == b"new"
+    page.forgive("status of 412")
+
+
+def test_an_upload_asks_again_when_what_it_would_replace_is_gone(
+    cluster: Cluster, open_dashboard: Opener
+) -> None:
+    node = cluster["node1"]
+    assert node.put("gone.txt", b"old").status == 201
+    page = open_dashboard(node, viewport=WIDE)
+    upload = page.upload("gone.txt", b"new")
+    expect(upload).to_contain_text("is there already")
+    assert node.request("DELETE", "/api/v1/files/gone.txt").status == 200
+    upload.get_by_role("button", name="Replace it").click()
+    expect(upload).to_contain_text("was there, and is gone by now")
+    upload.get_by_role("button", name="Upload it").click()
+    page.wait_stored(upload)
+    assert node.get("gone.txt").data == b"new"
+    page.forgive("status of 412")
+
+
 def holds(path: Path, content: bytes) -> bool:
     return path.exists() and path.read_bytes() == content
 

@@ -1,5 +1,7 @@
 // Asking the node.
 
+import { encodedPath, pathBytes } from "./paths.js";
+
 const TIMEOUT_MS = 4500;
 
 export async function ask(address, options = {}) {
@@ -21,6 +23,13 @@ export async function documentOf(response) {
     if (!(error instanceof SyntaxError)) throw error;
     throw new Error(`something between here and the node answered with ${response.status}`);
   }
+}
+
+// The entry at a percent-encoded path, as this node knows it; null if there is none.
+export async function entryAt(encoded) {
+  const { entries } = await ask(`/api/v1/files?limit=1&prefix=${encoded}`);
+  const found = entries.find((entry) => encodedPath(pathBytes(entry)) === encoded);
+  return found ?? null;
 }
 
 // A name under which a write is done once, however often it is sent. crypto.randomUUID would need

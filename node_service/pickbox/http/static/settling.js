@@ -3,8 +3,8 @@
 
 import { aboutFile } from "./format.js";
 import { button, make } from "./page.js";
-import { addressOf, base64Of, encodedPath, pathBytes, visible } from "./paths.js";
-import { ask, documentOf, newKey } from "./requests.js";
+import { addressOf, base64Of, visible } from "./paths.js";
+import { documentOf, entryAt, newKey } from "./requests.js";
 
 const WRITE_MS = 30000;
 const JSON_BODY = { "Content-Type": "application/json" };
@@ -124,11 +124,4 @@ export class Settling {
     const { detail } = await documentOf(response);
     return this.#look(`That was refused: ${detail}`);
   }
-}
-
-// The entry at a path, as this node knows it; null if there is none.
-async function entryAt(encoded) {
-  const { entries } = await ask(`/api/v1/files?limit=1&prefix=${encoded}`);
-  const found = entries.find((entry) => encodedPath(pathBytes(entry)) === encoded);
-  return found ?? null;
 }

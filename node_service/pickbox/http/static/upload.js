@@ -1,16 +1,17 @@
 // One upload: its item in the list, what is said of it, and what can be done about it.
 
-import { bytes, percent } from "./format.js";
+import { aboutFile, bytes, percent } from "./format.js";
 import { button, make, part, tone, write } from "./page.js";
 import { addressOf, encodedPath, visible } from "./paths.js";
-import { newKey } from "./requests.js";
+import { entryAt, newKey } from "./requests.js";
 import { Sending } from "./sending.js";
 
 const encoder = new TextEncoder();
+const IF_NOTHING_IS_THERE = { "If-None-Match": "*" };
 
 export class Upload {
   #file;
-  #address;
+  #path; // percent-encoded
   #name;
   #headers;
   #enqueue; // has `run` called when it is this one's turn
@@ -24,7 +25,7 @@ export class Upload {
     this.#file = file;
     this.#name = visible(file.name);
     const encoded = encodedPath(encoder.encode(file.name));
-    this.#address = addressOf(directory ? `${directory}/${encoded}` : encoded);
+    this.#path = directory ? `${directory}/${encoded}` : encoded;
     this.#enqueue = enqueue;
     this.#stored = stored;
     this.#bar.ariaLabel = `Upload of ${this.#name}`;
@@ -36,7 +37,7 @@ export class Upload {
   // Nothing is replaced unasked.
   begin() {
     const largest = Number(part("files").dataset.largest);
-    if (this.#file.size <= largest) return this.#wait({ "If-None-Match": "*" });
+    if (this.#file.size <= largest) return this.#wait(IF_NOTHING_IS_THERE);
     this.refuse(`has ${bytes(this.#file.size)}; this node takes up to ${bytes(largest)}`);
   }
 
@@ -50,7 +51,7 @@ export class Upload {
     this.#progress(0, this.#file.size);
     try {
       const answer = await this.#put();
-      if (answer.status === 412) this.#askToReplace();
+      if (answer.status === 412) await this.#askToReplace();
       else if (answer.status >= 400) this.#refused(answer);
       else {
         this.#end("stored", "ok");
@@ -58,7 +59,9 @@ export class Upload {
       }
     } catch (error) {
       if (error.type === "abort") this.#end("cancelled", "idle");
-      else this.#askToRepeat(error.message ?? "could not be sent: the node did not answer");
+      else if (this.unfinished) {
+        this.#askToRepeat(error.message ?? "could not be sent: the node did not answer");
+      }
     }
   }
 
@@ -86,10 +89,23 @@ export class Upload {
     else this.#end(why, "bad");
   }
 
-  #askToReplace() {
-    this.#stop("is there already", "warn");
+  // What is replaced is the version that is told of, and no later one.
+  async #askToReplace() {
+    const news = this.#headers["If-Match"] ? "was changed meanwhile" : "is there already";
+    const there = await entryAt(this.#path);
+    if (!this.unfinished) return; // cancelled meanwhile
+    if (there === null) {
+      this.#stop("was there, and is gone by now", "warn");
+      this.#offer({
+        "Upload it": () => this.#wait(IF_NOTHING_IS_THERE),
+        Dismiss: () => this.#end("not uploaded", "idle"),
+      });
+      return;
+    }
+    const told = there.kind === "file" ? `: ${aboutFile(there)}` : `, as a ${there.kind}`;
+    this.#stop(`${news}${told}`, "warn");
     this.#offer({
-      "Replace it": () => this.#wait({}),
+      "Replace it": () => this.#wait({ "If-Match": `"${there.version}"` }),
       "Keep it": () => this.#end("left as it was", "idle"),
     });
   }
@@ -151,7 +167,7 @@ export class Upload {
     const progress = (loaded, total) => this.#progress(loaded, total);
     this.#sending = new Sending();
     try {
-      return await this.#sending.send(this.#file, this.#address, headers, progress);
+      return await this.#sending.send(this.#file, addressOf(this.#path), headers, progress);
     } finally {
       this.#sending = null;
     }
