@@ -67,6 +67,7 @@ class Running:
     observer: Observer
     viewers: Viewers
     listeners: Listeners
+    points: PointsOfNothing
 
     def client(self, method: str, target: str, **options: Any) -> Answer:
         return call(self.settings.dashboard_port, method, target, **options)
@@ -123,10 +124,11 @@ def build(settings: Settings, admin_tls: Callable[[], ssl.SSLContext] | None = N
     files = FolderFiles(settings.data_dir, settings.max_file_size)
     control, members, metrics = Controls(), MembersOfOne(settings), Metrics("node1")
     upgrade = UpgradeOfOne()
+    points = PointsOfNothing()
     backups = Backups(
         os.fsencode(settings.data_dir),
-        PointsOfNothing(),  # type: ignore[arg-type]
-        PointsOfNothing(),  # type: ignore[arg-type]
+        points,  # type: ignore[arg-type]
+        points,  # type: ignore[arg-type]
         barrier=lambda timeout: None,
         not_now=lambda: control.not_now,
         stopping=threading.Event(),
@@ -153,6 +155,7 @@ def build(settings: Settings, admin_tls: Callable[[], ssl.SSLContext] | None = N
         observer,
         viewers,
         listeners,
+        points,
     )
 
 

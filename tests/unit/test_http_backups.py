@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from http_node import Answer, Running, running
+from transport_nodes import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,6 +83,37 @@ def test_a_restore_takes_in_what_is_in_its_directory(node: Running) -> None:
     assert node.admin("GET", "/api/v1/restores/back").json["state"] == "ready"
     assert node.admin("DELETE", "/api/v1/restores/back").status == 200
     assert list((node.settings.data_dir / "restores").iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["backups", "restores"])
+def test_what_is_removed_while_it_is_made_is_gone_when_that_ends(
+    node: Running, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """So that a command that is interrupted leaves no copy of the folder behind."""
+    monkeypatch.setattr("pickbox.http.backups._ANSWER_SECONDS", 0)
+    directory = node.settings.data_dir / kind
+    (node.settings.data_dir / "restores/one").mkdir()
+    node.points.may_end.clear()
+    assert send(node, "POST", kind, name="one").status == 202
+    removed = node.admin("DELETE", f"/api/v1/{kind}/one")
+    assert (removed.status, removed.json["state"]) == (202, "running")
+    assert node.admin("GET", f"/api/v1/{kind}/one").json["state"] == "running"
+    node.points.may_end.set()
+    eventually(lambda: node.admin("GET", f"/api/v1/{kind}/one").status == 404)
+    assert not (directory / "one").exists()
+
+
+def test_what_is_asked_for_again_while_it_is_made_is_kept(
+    node: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pickbox.http.backups._ANSWER_SECONDS", 0)
+    node.points.may_end.clear()
+    assert send(node, "POST", "backups", name="one").status == 202
+    assert node.admin("DELETE", "/api/v1/backups/one").status == 202
+    assert send(node, "POST", "backups", name="one").status == 202
+    node.points.may_end.set()
+    eventually(lambda: node.admin("GET", "/api/v1/backups/one").json["state"] == "ready")
+    assert (node.settings.data_dir / "backups/one").is_dir()
 
 
 def test_a_directory_that_was_never_taken_in_can_be_removed(node: Running) -> None:

@@ -46,7 +46,10 @@ class BackupUnderWay(PickboxError):
 
 @dataclass(slots=True)
 class Job:
-    """Something that is made. `result` is there when it is, `error` when it failed."""
+    """Something that is made. `result` is there when it is, `error` when it failed.
+
+    What is not `wanted` any more is removed at its end.
+    """
 
     kind: str
     name: str
@@ -57,6 +60,7 @@ class Job:
     error: PickboxError | None = None
     finished: threading.Event = field(default_factory=threading.Event)
     seconds: float = 0.0
+    wanted: bool = True
 
     def document(self) -> dict[str, Any]:
         """For the answer; raises what it failed with."""
@@ -183,22 +187,25 @@ class Backups:
             found = [job for (of, _), job in sorted(self._jobs.items()) if of == kind]
         return [job for job in found if job.error is None]
 
-    def remove(self, kind: str, name: str) -> None:
-        """Remove the directory of a point or of a restore, once it is not being made."""
+    def remove(self, kind: str, name: str) -> bool:
+        """Remove the directory of a point or of a restore; one that is being made, when it is.
+
+        Returns:
+            Whether it is gone already.
+        """
         _check_name(name)
         with self._lock:
             job = self._jobs.get((kind, name))
             if job is not None and not job.finished.is_set():
-                raise BackupUnderWay(f"The {kind} {name} is being made: wait until it is.")
-            parent = POINTS if kind == "point" else RESTORES
-            path = os.path.join(self._base, parent, name.encode())
-            if job is None and not os.path.isdir(path):
+                job.wanted = False
+                return False
+            if job is None and not os.path.isdir(self._path(kind, name)):
                 raise NotFound(f"This node has no {kind} {name!r}.", field="name")
-            self._jobs.pop((kind, name), None)
-            moved = [self._move_aside(path)] if os.path.isdir(path) else []
-        with naming_refusals():
-            for aside in moved:
+            aside = self._take_away(kind, name)
+        if aside is not None:
+            with naming_refusals():
                 remove_tree(aside)
+        return True
 
     # -- inside
 
@@ -208,6 +215,7 @@ class Backups:
         with self._lock:
             there = self._jobs.get((kind, name))
             if there is not None and there.error is None:
+                there.wanted = True
                 return there
             if self._stopping.is_set():
                 raise NotReady("The node stops: ask another one.")
@@ -243,7 +251,20 @@ class Backups:
             log.exception("backup_job_broke", extra={"fields": fields})
         finally:
             job.seconds = max(0.001, time.monotonic() - job.began)
-            job.finished.set()
+            with self._lock:
+                job.finished.set()
+                aside = None if job.wanted else self._take_away(job.kind, job.name)
+            if aside is not None:
+                _remove_all([aside])
+
+    def _take_away(self, kind: str, name: str) -> bytes | None:
+        """Forget a job that has ended; its directory, out of the way, if it has one."""
+        self._jobs.pop((kind, name), None)
+        path = self._path(kind, name)
+        return self._move_aside(path) if os.path.isdir(path) else None
+
+    def _path(self, kind: str, name: str) -> bytes:
+        return os.path.join(self._base, POINTS if kind == "point" else RESTORES, name.encode())
 
     def _move_aside(self, path: bytes) -> bytes:
         """Give `path` another name, so that nobody takes for whole what is being removed."""

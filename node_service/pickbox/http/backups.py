@@ -56,9 +56,8 @@ def _add_points(blueprint: Blueprint, backups: Backups) -> None:
         return backups.get("point", name).document()
 
     @blueprint.delete("/backups/<name>")
-    def remove_point(name: str) -> dict[str, Any]:
-        backups.remove("point", name)
-        return {"name": name, "state": "absent"}
+    def remove_point(name: str) -> tuple[dict[str, Any], int]:
+        return _removed(name, gone=backups.remove("point", name))
 
 
 def _add_restores(blueprint: Blueprint, backups: Backups) -> None:
@@ -84,15 +83,19 @@ def _add_restores(blueprint: Blueprint, backups: Backups) -> None:
         return backups.get("restore", name).document()
 
     @blueprint.delete("/restores/<name>")
-    def remove_restore(name: str) -> dict[str, Any]:
-        backups.remove("restore", name)
-        return {"name": name, "state": "absent"}
+    def remove_restore(name: str) -> tuple[dict[str, Any], int]:
+        return _removed(name, gone=backups.remove("restore", name))
 
 
 def _answer(job: Job) -> tuple[dict[str, Any], int]:
     """201 with what was made, or 202 while it is being made."""
     finished = job.finished.wait(_ANSWER_SECONDS)
     return job.document(), 201 if finished else 202
+
+
+def _removed(name: str, *, gone: bool) -> tuple[dict[str, Any], int]:
+    """200, or 202 for what is still being made: it is removed at its end."""
+    return {"name": name, "state": "absent" if gone else "running"}, 200 if gone else 202
 
 
 def _text(body: dict[str, Any], name: str) -> str:
