@@ -46,6 +46,7 @@ class Fault:
     type: str = "no-leader"
     detail: str = "No leader was there in time."
     lose_answer: bool = False
+    hang_up: bool = False
     applied: bool = False
     cut_after: int | None = None
     refuse_unread: bool = False

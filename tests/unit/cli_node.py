@@ -53,6 +53,9 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self._problem(Refusal(self.fault.status, self.fault.type, self.fault.detail))
             return
+        if self.fault.hang_up:
+            self.close_connection = True
+            return
         if self.fault.break_upload:
             self.rfile.read(1 << 20)
             self.close_connection = True
@@ -102,6 +105,8 @@ class Handler(BaseHTTPRequestHandler):
             "DELETE /api/v1/drain": lambda: self._drain(False),
             "GET /api/v1/upgrade": self._upgrade,
             "POST /api/v1/upgrade": self._finish,
+            "POST /api/v1/backups": lambda: {"state": "running"},
+            "GET /api/v1/backups/first": lambda: {"state": "ready", "directory": "/data/first"},
             "GET /api/v1/deletes": self._held,
             "POST /api/v1/deletes": self._release,
             "DELETE /api/v1/deletes": self._release,

@@ -10,6 +10,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from pickbox.cli.api import Persist
 from pickbox.cli.failures import ExitCode, Failure, local
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def _until_ready(session: Session, target: str, answer: dict[str, Any]) -> dict[
     """Ask again for as long as it goes on. The node bounds that, and says when it gave up."""
     while answer["state"] == "running":
         time.sleep(_ASK_AGAIN)
-        answer = session.admin.json("GET", target)
+        answer = session.admin.json("GET", target, persist=Persist.ALWAYS)
     return answer
 
 
@@ -46,7 +47,7 @@ def _until_ready(session: Session, target: str, answer: dict[str, Any]) -> dict[
 def alone_in(directory: str) -> Iterator[None]:
     """Have no other command of this machine do the same in `directory` meanwhile.
 
-    And be ended by SIGTERM as by an error, so that what was begun is cleared away.
+    And be ended by SIGTERM and SIGHUP as by an error, so that what was begun is cleared away.
 
     Raises:
         Failure: another one does, or the directory is not on this machine.
@@ -58,7 +59,9 @@ def alone_in(directory: str) -> Iterator[None]:
             f"{directory} cannot be opened: {error.strerror}.",
             "Run this on the machine of the node, as the user who runs it.",
         ) from error
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
