@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import urllib3
-from ansible_collections.pickbox.cluster.plugins.modules.file import mode_of
+from ansible_collections.pickbox.cluster.plugins.modules.file import Unusable, mode_of
 from cluster import wait_until
 from module_runs import failure, run
 from serving import serving
@@ -93,13 +93,23 @@ def test_the_mode_is_set_and_kept(cluster: Cluster) -> None:
 
 
 def test_a_mode_without_quotes_is_what_yaml_makes_of_it() -> None:
-    assert mode_of(0o644) == "0644"
+    assert mode_of(0o644, "present") == "0644"
 
 
 @pytest.mark.parametrize("mode", [644, "u=rw", "0o644", "4755"])
 def test_what_is_no_mode_is_refused(cluster: Cluster, mode: Any) -> None:
     said = failure("file", **settings(cluster, "no-mode", content="x", mode=mode))
     assert f"mode: {mode!r} is none; write permission bits in quotes" in said
+
+
+@pytest.mark.parametrize(
+    ("state", "mode", "missing"), [("present", "0200", "0400"), ("directory", "0644", "0500")]
+)
+def test_a_mode_that_keeps_nodes_out_is_refused_before_anything_is_asked(
+    state: str, mode: str, missing: str
+) -> None:
+    with pytest.raises(Unusable, match=f"add {missing} to it"):
+        mode_of(mode, state)
 
 
 def test_a_directory_is_made_and_its_mode_set(cluster: Cluster) -> None:

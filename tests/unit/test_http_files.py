@@ -234,7 +234,14 @@ def test_what_no_node_could_read_is_refused(node: Running, kind: str) -> None:
     refused = node.client("PUT", url, headers={"X-Pickbox-Mode": "0220"})
     assert (refused.status, refused.problem["field"]) == (400, "X-Pickbox-Mode")
     assert "Add 0400" in refused.problem["detail"]
-    assert node.client("PUT", url, headers={"X-Pickbox-Mode": "0400"}).status == 201
+    assert node.client("PUT", url, headers={"X-Pickbox-Mode": "0500"}).status == 201
+
+
+def test_a_directory_that_no_node_could_enter_is_refused(node: Running) -> None:
+    url = f"{FILES}shut?kind=directory"
+    refused = node.client("PUT", url, headers={"X-Pickbox-Mode": "0644"})
+    assert (refused.status, refused.problem["field"]) == (400, "kind")
+    assert "add 0100 to its X-Pickbox-Mode" in refused.problem["detail"]
 
 
 def test_a_directory_is_made_and_cannot_be_read_as_a_file(node: Running) -> None:

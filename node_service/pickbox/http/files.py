@@ -123,7 +123,7 @@ class _Writes:
         kind = Query("kind").choice("kind", "file", "directory")
         parameters.refuse_part()
         target = file_path()
-        request_id, mode = parameters.request_id(), parameters.mode_header()
+        request_id, mode = parameters.request_id(), parameters.mode_header(kind)
         mtime_ns = parameters.mtime_header()
         length = parameters.content_length(self._max_file_size)
         base = parameters.write_base()

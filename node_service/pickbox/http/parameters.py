@@ -10,6 +10,7 @@ import base64
 import binascii
 import json
 import re
+import stat
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
@@ -143,10 +144,11 @@ def refuse_part() -> None:
         raise BadRequest("Part of a file cannot be stored: send all of it.", field="Content-Range")
 
 
-def mode_header() -> int | None:
-    """The permission bits in ``X-Pickbox-Mode`` (octal).
+def mode_header(kind: str) -> int | None:
+    """The permission bits in ``X-Pickbox-Mode`` (octal) for a ``file`` or a ``directory``.
 
-    A node reads what it has as its owner: it could not pass on what that may not read.
+    A node works in the folder as its owner: it could not pass on what that may not read, nor place
+    anything in what that may not enter.
     """
     text = request.headers.get("X-Pickbox-Mode")
     if text is None:
@@ -157,7 +159,14 @@ def mode_header() -> int | None:
             "read: nodes could not read it either. Add 0400 if it is missing.",
             field="X-Pickbox-Mode",
         )
-    return int(text, 8)
+    mode = int(text, 8)
+    if kind == "directory" and not mode & stat.S_IXUSR:
+        raise BadRequest(
+            "A directory that its owner may not enter could hold nothing: add 0100 to its "
+            "X-Pickbox-Mode.",
+            field="kind",
+        )
+    return mode
 
 
 def mtime_header() -> int | None:

@@ -48,7 +48,8 @@ options:
     type: path
   mode:
     description:
-      - Permission bits in octal, quoted, such as V('0644').
+      - Permission bits in octal, quoted, such as V('0644'). The owner must be able to read, and to
+        enter a directory, for that is what the nodes are.
       - When not given, what is there keeps its bits, and what is new has V(0644) or, a directory,
         V(0755).
     type: raw
@@ -214,11 +215,11 @@ def _equal(answer: Any, wanted: Content, size: int) -> bool:
     return True
 
 
-def mode_of(mode: Any) -> str:
+def mode_of(mode: Any, state: str) -> str:
     """Permission bits as the cluster writes them; empty when none are given.
 
     Raises:
-        Unusable: they are none.
+        Unusable: they are none, or none that nodes take.
     """
     if mode is None:
         return ""
@@ -226,6 +227,12 @@ def mode_of(mode: Any) -> str:
     text = f"{mode:04o}" if isinstance(mode, int) else str(mode)
     if not re.fullmatch(r"0?[0-7]{3}", text):
         raise Unusable(f"mode: {mode!r} is none; write permission bits in quotes, such as '0644'.")
+    needed = 0o500 if state == "directory" else 0o400
+    if int(text, 8) & needed != needed:
+        raise Unusable(
+            f"mode: {mode!r} keeps nodes out, which work in the folder as its owner; "
+            f"add 0{needed:o} to it."
+        )
     return text.zfill(4)
 
 
@@ -326,7 +333,7 @@ def main() -> None:
     deadline = api.Deadline(module.params["timeout"])
     nodes = api.Nodes(module.params["urls"], deadline)
     try:
-        mode, content = mode_of(module.params["mode"]), None
+        mode, content = mode_of(module.params["mode"], state), None
         if state == "present":
             content = Content.of(module.params)
         found = look(nodes, path, content)
