@@ -209,6 +209,17 @@ def read_lines(path: Path) -> list[str]:
     return path.read_text().splitlines()
 
 
+def test_no_task_asks_our_own_hosts_through_a_proxy_of_theirs() -> None:
+    asking = [
+        (str(file), task["name"], task["ansible.builtin.uri"].get("use_proxy"))
+        for file in COLLECTION.glob("roles/*/tasks/**/*.yml")
+        for task in tasks_in(yaml.safe_load(file.read_text()))
+        if "ansible.builtin.uri" in task
+    ]
+    assert asking
+    assert [task for task in asking if task[2] is not False] == []
+
+
 def test_no_test_lets_facts_be_variables() -> None:
     off = "ANSIBLE_INJECT_FACT_VARS"
     assert "inject_facts_as_vars = false" in read_lines(Path("ansible.cfg"))

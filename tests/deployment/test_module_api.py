@@ -114,6 +114,18 @@ def test_the_token_is_sent_to_the_node_and_not_on_to_where_it_points() -> None:
         assert not asked
 
 
+def test_no_proxy_of_the_environment_sees_the_token_or_answers_for_a_node(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with answering((403, b"")) as (proxy, seen), answering(FINE) as (url, _):
+        for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, proxy)
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        assert nodes(url, seconds=0.1).json("GET", "/x") == FINE[1]
+        assert not seen
+
+
 def test_what_is_no_url_is_said() -> None:
     with pytest.raises(api.NoUrl, match="9001/x is not an address such as http:"):
         nodes("127.0.0.1:9001").json("GET", "/x")

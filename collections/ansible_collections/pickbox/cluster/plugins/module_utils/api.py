@@ -167,7 +167,8 @@ def ask(
     if not url.startswith(("http://", "https://")):
         raise NoUrl(url)
     try:
-        # No netrc, which would replace the token; no redirect, which would carry it elsewhere.
+        # No netrc, which would replace the token; no redirect, which would carry it elsewhere; no
+        # proxy of the environment, which would see it, and answer for a node.
         with open_url(
             url,
             method=method,
@@ -175,6 +176,7 @@ def ask(
             headers=headers,
             timeout=timeout,
             use_netrc=False,
+            use_proxy=False,
             follow_redirects="none",
             ca_path=ca,
         ) as response:
