@@ -123,3 +123,14 @@ def test_where_a_secret_is_may_be_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize("said", ["(a ~ x_token) | hash('sha256')", "'new' if x_token else 'old'"])
 def test_what_does_not_tell_the_secret_may_be_said(said: str, tmp_path: Path) -> None:
     assert not leaks([{"ansible.builtin.debug": {"msg": f"{{{{ {said} }}}}"}}], tmp_path)
+
+
+@pytest.mark.parametrize("login", ["ann:secret@", "ann:s@cr@t@", "ann@", ""])
+def test_where_a_repository_is_may_be_said_without_who_logs_in(login: str) -> None:
+    texts = [file.read_text() for file in COLLECTION.glob("playbooks/*.yml")]
+    said = r"pickbox_backup_repository [^}]*regex_replace\('(.*?)', '(.*?)'\) }}"
+    shown = [pair for text in texts for pair in re.findall(said, text)]
+    assert len(shown) == 3
+    for pattern, instead in shown:
+        place = re.sub(pattern, instead, f"rest:https://{login}host:8000/re@po")
+        assert place == "rest:https://host:8000/re@po"
