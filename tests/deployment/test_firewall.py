@@ -28,6 +28,26 @@ def inventory(watched: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def run_play(
+    directory: Path, play: dict[str, Any], watched: dict[str, Any], variables: dict[str, Any]
+) -> None:
+    """Run a play on the nodes of the inventory."""
+    (directory / "play.yml").write_text(yaml.safe_dump([play]))
+    (directory / "hosts.yml").write_text(yaml.safe_dump(inventory(watched)))
+    given = {
+        "ansible_connection": "local",
+        "ansible_python_interpreter": sys.executable,
+        "pickbox_runtime": "systemd",
+        **variables,
+    }
+    command = [Path(sys.executable).parent / "ansible-playbook", f"-i{directory}/hosts.yml"]
+    subprocess.run(
+        [*command, "--extra-vars", json.dumps(given), directory / "play.yml"],
+        check=True,
+        capture_output=True,
+    )
+
+
 def opened(directory: Path, watched: dict[str, Any]) -> dict[str, dict[int, set[str]]]:
     """Who reaches each port that is not open to all, by node; nobody else does.
 
@@ -55,20 +75,7 @@ def opened(directory: Path, watched: dict[str, Any]) -> dict[str, dict[int, set[
             },
         ],
     }
-    (directory / "play.yml").write_text(yaml.safe_dump([play]))
-    (directory / "hosts.yml").write_text(yaml.safe_dump(inventory(watched)))
-    given = {
-        "ansible_connection": "local",
-        "ansible_python_interpreter": sys.executable,
-        "pickbox_runtime": "systemd",
-        "pickbox_firewall_monitors": [OPERATOR],
-    }
-    command = [Path(sys.executable).parent / "ansible-playbook", f"-i{directory}/hosts.yml"]
-    subprocess.run(
-        [*command, "--extra-vars", json.dumps(given), directory / "play.yml"],
-        check=True,
-        capture_output=True,
-    )
+    run_play(directory, play, watched, {"pickbox_firewall_monitors": [OPERATOR]})
     found = {name: accepted((directory / f"{name}.nft").read_text()) for name in NODES}
     for name, ports in found.items():
         ours, *rules = json.loads((directory / f"{name}.rich").read_text())
@@ -127,3 +134,45 @@ def test_collected_logs_are_taken_from_nodes_alone(
 
 def test_a_port_that_nothing_of_pickbox_listens_at_is_left_alone(tmp_path: Path) -> None:
     assert 9100 not in opened(tmp_path, {})["node2"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        ({"pickbox_firewall_operators": ["192.0.2.0/24", "fd00::/8", "192.0.2.7-192.0.2.9"]}, ""),
+        ({"pickbox_firewall_operators": ["192.0.2.7", "ops.example"]}, "ops.example"),
+        ({"pickbox_host": "{{ inventory_hostname }}"}, "node1, node2"),
+        ({"pickbox_host": "{{ inventory_hostname }}.fade.de"}, "node1.fade.de, node2.fade.de"),
+        ({"pickbox_host": "{{ inventory_hostname }}", "pickbox_firewall": "none"}, ""),
+    ],
+)
+def test_a_name_that_cannot_be_looked_up_when_the_host_starts_is_refused(
+    tmp_path: Path, changes: dict[str, Any], names: str
+) -> None:
+    found = {
+        "__node_ports": {"conflicts": []},
+        "__node_interpreter": {},
+        "__node_volumes": {"volumes": []},
+    }
+    problems = f"lookup('ansible.builtin.template', '{ROLE}/templates/problems.j2')"
+    play = {
+        "hosts": "pickbox",
+        "gather_facts": False,
+        "vars_files": [str(ROLE / "defaults/main.yml"), str(ROLE / "vars/main.yml")],
+        "tasks": [
+            {"ansible.builtin.include_tasks": str(ROLE / "tasks/known.yml")},
+            {
+                "ansible.builtin.copy": {
+                    "content": f"{{{{ {problems} }}}}",
+                    "dest": f"{tmp_path}/problems",
+                    "mode": "0644",
+                },
+                "run_once": True,
+            },
+        ],
+    }
+    run_play(tmp_path, play, {}, {**found, "pickbox_firewall": "nftables", **changes})
+    problems = json.loads((tmp_path / "problems").read_text())
+    assert [re.findall("addresses for (.*), as", problem)[0] for problem in problems] == (
+        [names] if names else []
+    )
