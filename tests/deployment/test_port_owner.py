@@ -5,10 +5,12 @@ from __future__ import annotations
 import getpass
 import os
 import socket
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+import yaml
 from ansible_collections.pickbox.cluster.plugins.modules.port_owner import (
     Owner,
     find_owners,
@@ -19,7 +21,6 @@ from ports import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 @pytest.fixture(params=["127.0.0.1", "::1"])
@@ -35,6 +36,45 @@ def test_the_process_that_listens_is_found(listening_port: int) -> None:
     (owner,) = find_owners({"raft": listening_port})
     assert (owner.purpose, owner.port, owner.pid) == ("raft", listening_port, os.getpid())
     assert owner.command == " ".join(psutil.Process().cmdline())
+
+
+@pytest.mark.parametrize(
+    ("listens", "wanted", "free"),
+    [
+        ("127.0.0.1", "127.0.0.2", True),
+        ("127.0.0.1", "::1", True),
+        ("::1", "127.0.0.1", True),
+        ("127.0.0.1", "127.0.0.1", False),
+        ("::1", "::1", False),
+        ("::ffff:127.0.0.1", "127.0.0.1", False),
+        ("0.0.0.0", "127.0.0.2", False),
+        ("::", "127.0.0.2", False),
+        ("127.0.0.1", "0.0.0.0", False),
+        ("127.0.0.1", "localhost", False),
+        ("127.0.0.1", "no-such-host.invalid", False),
+        ("127.0.0.1", "", False),
+    ],
+)
+def test_who_listens_at_another_address_leaves_the_port_free(
+    listens: str, wanted: str, free: bool
+) -> None:
+    with socket.socket(socket.AF_INET6 if ":" in listens else socket.AF_INET) as listener:
+        listener.bind((listens, 0))
+        listener.listen()
+        owners = find_owners({"raft": listener.getsockname()[1]}, address=wanted)
+    assert (owners == []) is free
+
+
+def test_a_node_is_deployed_to_a_port_that_is_free_at_its_address() -> None:
+    preflight = Path(
+        "collections/ansible_collections/pickbox/cluster/roles/node/tasks/preflight.yml"
+    )
+    (asked,) = [
+        task["pickbox.cluster.port_owner"]
+        for task in yaml.safe_load(preflight.read_text())
+        if "pickbox.cluster.port_owner" in task
+    ]
+    assert "pickbox_listen_address" in asked["address"]
 
 
 def test_a_port_that_is_only_bound_or_connected_is_free() -> None:

@@ -18,6 +18,11 @@ options:
     description: Ports to look at. The key is what the port is for, the value its number.
     type: dict
     required: true
+  address:
+    description: Name or address at which the ports are to be listened at. Who listens at other
+      addresses of the machine only is left out. Empty to take any.
+    type: str
+    default: ""
   expected_pid:
     description: A port that this process holds is no conflict. V(0) when none is expected. Where
       processes of its user cannot be looked at, its user counts.
@@ -59,11 +64,20 @@ conflicts:
 
 import contextlib
 import glob
+import ipaddress
 import os
 import pwd
+import socket
+import sys
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 from ansible.module_utils.basic import AnsibleModule
+
+if TYPE_CHECKING:
+    from collections.abc import Set
+
+    Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 LISTEN = "0A"
 
@@ -86,17 +100,45 @@ class Owner:
         return f"{held} pid {self.pid} ({self.command}) of user {self.user}"
 
 
-def listeners(proc: str = "/proc") -> dict[int, list[tuple[str, int]]]:
-    """Inode and user id of every TCP listener, by port."""
+def addresses_of(host: str) -> set[Address]:
+    """The addresses of a host; empty when there is none, or no such host."""
+    if not host:
+        return set()
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError:
+        return set()
+    return {ipaddress.ip_address(str(address[0]).partition("%")[0]) for *_, address in found}
+
+
+def address_in(text: str) -> Address:
+    """An address of /proc/net: words of 32 bits in the machine's order of bytes."""
+    words = [text[start : start + 8] for start in range(0, len(text), 8)]
+    bytes_ = b"".join(int(word, 16).to_bytes(4, sys.byteorder) for word in words)
+    found = ipaddress.ip_address(bytes_)
+    return getattr(found, "ipv4_mapped", None) or found
+
+
+def is_in_the_way(listener: Address, wanted: Set[Address]) -> bool:
+    """Whether who listens there leaves no room at one of the wanted addresses, or at any."""
+    if not wanted or listener.is_unspecified:
+        return True
+    return any(address == listener or address.is_unspecified for address in wanted)
+
+
+def listeners(
+    proc: str = "/proc", wanted: Set[Address] = frozenset()
+) -> dict[int, list[tuple[str, int]]]:
+    """Inode and user id of every TCP listener at the wanted addresses, or at any, by port."""
     found: dict[int, list[tuple[str, int]]] = {}
     for table in ("tcp", "tcp6"):
         with contextlib.suppress(FileNotFoundError), open(f"{proc}/net/{table}") as lines:
             next(lines)
             for line in lines:
                 fields = line.split()
-                if fields[3] == LISTEN:
-                    port = int(fields[1].rpartition(":")[2], 16)
-                    found.setdefault(port, []).append((fields[9], int(fields[7])))
+                address, _, port = fields[1].rpartition(":")
+                if fields[3] == LISTEN and is_in_the_way(address_in(address), wanted):
+                    found.setdefault(int(port, 16), []).append((fields[9], int(fields[7])))
     return found
 
 
@@ -129,9 +171,9 @@ def user_name(uid: int) -> str:
         return str(uid)
 
 
-def find_owners(ports: dict[str, int], proc: str = "/proc") -> list[Owner]:
-    """The listeners of `ports`, in the order of `ports`."""
-    table = listeners(proc)
+def find_owners(ports: dict[str, int], proc: str = "/proc", address: str = "") -> list[Owner]:
+    """The listeners of `ports` at `address`, or at any, in the order of `ports`."""
+    table = listeners(proc, addresses_of(address))
     owners = []
     for purpose, port in ports.items():
         for inode, uid in table.get(port, []):
@@ -157,6 +199,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "ports": {"type": "dict", "required": True},
+            "address": {"default": ""},
             "expected_pid": {"type": "int", "default": 0},
         },
         supports_check_mode=True,
@@ -165,7 +208,7 @@ def main() -> None:
         ports = {purpose: int(port) for purpose, port in module.params["ports"].items()}
     except (TypeError, ValueError):
         module.fail_json(msg=f"ports: found {module.params['ports']}; the values must be numbers.")
-    owners = find_owners(ports)
+    owners = find_owners(ports, address=module.params["address"])
     expected = module.params["expected_pid"] or None
     module.exit_json(
         changed=False,
