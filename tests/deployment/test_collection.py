@@ -220,6 +220,19 @@ def test_no_task_asks_our_own_hosts_through_a_proxy_of_theirs() -> None:
     assert [task for task in asking if task[2] is not False] == []
 
 
+def test_what_is_done_on_the_control_node_is_never_done_as_root() -> None:
+    """An inventory's ansible_become would win over the keyword, and loses to a task's variable."""
+    here = [
+        (str(file), task["name"], task.get("become"), task.get("vars", {}).get("ansible_become"))
+        for folder in ("roles/*/tasks", "playbooks")
+        for file in COLLECTION.glob(f"{folder}/**/*.yml")
+        for task in tasks_in(yaml.safe_load(file.read_text()))
+        if task.get("delegate_to") == "localhost"
+    ]
+    assert here
+    assert [task for task in here if task[2:] != (False, False)] == []
+
+
 def test_no_test_lets_facts_be_variables() -> None:
     off = "ANSIBLE_INJECT_FACT_VARS"
     assert "inject_facts_as_vars = false" in read_lines(Path("ansible.cfg"))
