@@ -1,4 +1,4 @@
-"""Which nodes are on one machine, as the inventory says where Ansible reaches them."""
+"""Where nodes are, as the inventory says: which are on one machine, and what no node can be at."""
 
 from __future__ import annotations
 
@@ -67,3 +67,11 @@ def test_so_are_the_docker_hosts_behind_one_address(
 def test_docker_hosts_are_named_with_their_ports(tmp_path: Path) -> None:
     run = described(tmp_path, 2202, pickbox_runtime="docker", pickbox_container_together=True)
     assert "the Docker hosts 192.0.2.1 and 192.0.2.1:2202" in " ".join(run.output.split())
+
+
+@pytest.mark.parametrize("host", ["fd00::11", "[fd00::11]"])
+def test_an_address_of_ipv6_is_refused_with_what_to_give(tmp_path: Path, host: str) -> None:
+    run = described(tmp_path, 2202, pickbox_runtime="systemd", pickbox_host=host)
+    assert run.code != 0
+    said = f"node1 is to be reached at {host}, and an address of IPv6 is not taken: give it a name"
+    assert said in " ".join(run.output.split())
