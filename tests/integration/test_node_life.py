@@ -101,7 +101,8 @@ def test_who_waits_for_a_leader_is_told_when_the_node_stops(tmp_path: Path) -> N
         wait_until(lambda: node.status()["leader"] is None, "it has no leader")
         with ThreadPoolExecutor(1) as client:
             put = client.submit(node.put, "file", b"content")
-            wait_until(lambda: requests_of_clients(node) == 1, "the request is there")
+            proposed = {"event": "change_proposed"}.items()
+            wait_until(lambda: any(proposed <= e.items() for e in node.events()), "it waits")
             assert node.stop() == 0
             assert put.result().status == 503
             assert put.result().json()["type"].endswith("no-leader")
