@@ -29,12 +29,21 @@ def hold(data_dir: Path) -> int:
         OSError: there is no such directory, or its file system has no locks.
     """
     descriptor = os.open(data_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    why = (
+        f"{data_dir} is in use by another process: stop it, or give this node another "
+        "PICKBOX_DATA_DIR"
+    )
+    return lock_or_refuse(descriptor, InUse(why))
+
+
+def lock_or_refuse(descriptor: int, refusal: OSError) -> int:
+    """Lock an open file or directory for this process, and return its descriptor.
+
+    If another process has it, close the descriptor and raise `refusal`.
+    """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise InUse(
-            f"{data_dir} is in use by another process: stop it, or give this node another "
-            "PICKBOX_DATA_DIR"
-        ) from None
+        raise refusal from None
     return descriptor

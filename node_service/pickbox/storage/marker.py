@@ -7,10 +7,10 @@ its volume is mounted on; without it nothing that is missing may be taken for de
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from typing import Final
 
+from pickbox.storage.hold import lock_or_refuse
 from pickbox.storage.paths import RESERVED_NAME, display
 
 MARKER: Final = b"id"
@@ -38,15 +38,11 @@ def take_lock(root_fd: int, root: bytes) -> int:
         descriptor = os.open(LOCK, os.O_RDWR | os.O_CREAT | _FILE, 0o600, dir_fd=directory)
     finally:
         os.close(directory)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise FolderError(
-            f"The folder {display(root)} is in use by another running node; "
-            "give each node a folder of its own."
-        ) from None
-    return descriptor
+    why = (
+        f"The folder {display(root)} is in use by another running node; "
+        "give each node a folder of its own."
+    )
+    return lock_or_refuse(descriptor, FolderError(why))
 
 
 def read_marker(root_fd: int) -> bytes | None:
